@@ -1,0 +1,100 @@
+"""A folder is a registry: names come from its files, captions from their first docstring lines, without importing."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from skipdit.core.policy import Policy
+
+
+class Namesakes(ModuleType):
+    """A package whose modules are known by what they define under their own name: `methods.fora` is the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and hasattr(value, name):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def adopt(cls, package: str) -> None:
+        """Make a package one of these, from within its __init__."""
+        sys.modules[package].__class__ = cls
+
+
+class Catalog:
+    """The methods in a package's folder."""
+
+    def __init__(self, package: str):
+        self.package = package
+
+    def names(self) -> list[str]:
+        """Every method's name, in alphabetical order."""
+        return sorted(p.stem for p in self._folder().glob("*.py") if not p.stem.startswith("_"))
+
+    def captions(self) -> dict[str, str]:
+        """{name: first docstring line}, read without importing."""
+        folder = self._folder()
+        read = {n: ast.get_docstring(ast.parse((folder / f"{n}.py").read_text())) or "" for n in self.names()}
+        return {name: text.split("\n")[0] for name, text in read.items()}
+
+    def method(self, name: str) -> Any:
+        """The method of that name: in `fora.py`, what is called `fora`. Raises AttributeError with near matches."""
+        if name.startswith("_") or name not in self.names():
+            raise AttributeError(f"no method {name!r}{near(name, self.names())}")
+        return getattr(importlib.import_module(f"{self.package}.{name}"), name)
+
+    def _folder(self) -> Path:
+        spec = importlib.util.find_spec(self.package)
+        assert spec is not None and spec.submodule_search_locations
+        return Path(next(iter(spec.submodule_search_locations)))
+
+
+def parse(spelling: str) -> Policy:
+    """"skip_cache(every=2)" -> a policy: one spelling in Python, on the command line, in results and plan files.
+
+    Only a method's name and literal arguments are understood; an expression is refused. Also takes the paper's
+    spelling "N2-700-50". Raises ValueError by name.
+    """
+    methods = Catalog("skipdit.methods")
+    if spelling[:1] == "N" and spelling[1:2].isdigit():
+        return methods.method("skip_cache").named(spelling)
+    try:
+        call = ast.parse(spelling.strip(), mode="eval").body
+        name, args, kwargs = _call(call)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"policy {spelling!r} is not spelled like skip_cache(every=2): {error}") from error
+    try:
+        make = methods.method(name)
+    except AttributeError as error:
+        raise ValueError(f"policy {spelling!r}: {error}") from error
+    known = list(inspect.signature(make).parameters)
+    for keyword in kwargs:
+        if keyword not in known:
+            raise ValueError(f"policy {spelling!r}: {name} has no parameter {keyword!r}{near(keyword, known)}")
+    try:
+        return make(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"policy {spelling!r}: {error}") from error
+
+
+def near(word: str, known: list[str], most: int = 5) -> str:
+    """What a misspelt word may have meant, as the end of an error message."""
+    close = difflib.get_close_matches(word, known, n=most, cutoff=0.5)
+    return f"; did you mean {', '.join(close)}?" if close else f"; choose from {', '.join(known[:20])}"
+
+
+def _call(node: ast.expr) -> tuple[str, list[Any], dict[str, Any]]:
+    if isinstance(node, ast.Name):
+        return node.id, [], {}
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError("expected a method's name and its arguments")
+    if any(keyword.arg is None for keyword in node.keywords):
+        raise ValueError("** is not understood")
+    kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+    return node.func.id, [ast.literal_eval(value) for value in node.args], kwargs

@@ -1,0 +1,226 @@
+"""All that is mutable while one model samples once: the clock of every stream, what is held, the plan, the trace."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from skipdit.core.flops import Call, count_flops
+from skipdit.core.policy import Flow, Leaf, Memory, Moment, Policy, Site, Span, Step
+from skipdit.core.report import Report, report
+
+_active: ContextVar[Mapping[int, "Run"]] = ContextVar("skipdit_active_runs", default={})  # noqa: B039 (never mutated)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """No run is active inside: for a pass that must not be counted or changed."""
+    token = _active.set({})
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def active(module: nn.Module) -> "Run | None":
+    """The run that this thread or task is in with a model (or with its stack), if any."""
+    return _active.get().get(id(module))
+
+
+@contextmanager
+def entered(run: "Run", *modules: nn.Module) -> Iterator[None]:
+    """Make `run` the active one of these modules, for this thread or task, until the block ends."""
+    token = _active.set({**_active.get(), **{id(module): run for module in modules}})
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+class Event(NamedTuple):
+    """One line of the trace: what was decided for a site in one pass."""
+
+    step: int
+    t: float | None
+    stream: str
+    site: Site
+    computed: bool
+
+
+class Pass:
+    """What lives for one pass through the model and dies with it."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[Site, bool] = {}  # decided so far
+        self.start: Flow | None = None  # the flow that entered the first block
+        self.entries: dict[Site, Flow] = {}  # the flow that entered each site
+        self.gated: bool | None = None  # the gate's one verdict, once taken
+        self.blocks = 0  # blocks reached
+        self.ran = 0  # blocks that really ran
+
+
+class Run:
+    """The state of one sampling run. Made when sampling starts, gone when it ends; nothing else remembers anything.
+
+    A sampler calls `begin(index, t, stream)` before each pass. In a foreign loop nobody does: then the timestep itself
+    is the clock (`tick`), a repeated timestep being another stream, and one that goes up again a new run.
+    """
+
+    def __init__(
+        self, policy: Policy, sites: Mapping[Site, list[str]], depth: int, total: int | None = None
+    ):  # sites: the module paths that each one spares
+        self.policy, self.sites, self.depth, self.total = policy, sites, depth, total
+        self.trace: list[Event] = []
+        self.passes: list[tuple[Step, str, int]] = []  # (step, stream, blocks run) of every finished pass
+        self.bytes_held = 0  # the most that was ever held at once
+        self.call: tuple[nn.Module, Call] | None = None  # the model and the shapes of one call, to count FLOPs with
+        self._first = next(iter(sites))
+        self._flops: Mapping[str, int] | None = None
+        self._spans = {i: s for s in sites if isinstance(s, Span) for i in range(s.start, s.stop)}
+        self._memories: dict[tuple[str, Site], Memory] = {}
+        self._schedules: dict[tuple[str, Site], Memory] = {}
+        self._held: dict[tuple[str, Site], int] = {}
+        self._clock: tuple[float | None, int, int] = (None, -1, 0)  # last timestep, step, passes at it
+        self._begun = False
+        self.step, self.stream = Step(0, total), "main"
+        self.current = Pass()
+
+    # ---- the clock
+
+    def begin(self, index: int, t: float | None = None, stream: str = "main", total: int | None = None) -> None:
+        """Name the step and the stream of the pass that follows. Step 0 forgets what the stream held."""
+        self.total = total or self.total
+        if index == 0:
+            self._forget(stream)
+        self.step, self.stream, self._begun = Step(index, self.total, t), stream, True
+
+    def tick(self, t: float | None) -> None:
+        """The clock of a foreign loop: called before each pass that no sampler announced."""
+        last, index, repeats = self._clock
+        if t is not None and t == last:
+            repeats += 1
+        elif last is not None and t is not None and t > last:
+            index, repeats = 0, 0
+        else:
+            index, repeats = index + 1, 0
+        self._clock = (t, index, repeats)
+        self.begin(index, t, "main" if repeats == 0 else f"repeat {repeats}")
+
+    def open_pass(self, time: Callable[[], float | None]) -> None:
+        """A pass through the model begins: ask the schedule for every site. `time` reads the timestep where it must."""
+        if not self._begun:
+            self.tick(time())
+        self._begun = False
+        self.current = Pass()
+        if not self.policy.when.gate:
+            for site in self.sites:
+                self._decide(site, None)
+
+    def close_pass(self) -> None:
+        """A pass is over: write it down. Raises RuntimeError where the blocks ran without passing the stack."""
+        done, self.current = self.current, Pass()
+        if done.blocks != self.depth:
+            raise RuntimeError(
+                f"{self.depth - done.blocks} of {self.depth} blocks ran without passing the stack: the model indexes or "
+                "slices its list instead of iterating it, so the policy can't reach them; iterate the list in forward"
+            )
+        self.trace += [Event(self.step.index, self.step.t, self.stream, s, v) for s, v in done.verdicts.items()]
+        self.passes.append((self.step, self.stream, done.ran))
+
+    # ---- what the stack asks
+
+    def enter(self, index: int, flow: Flow) -> Span | None:
+        """Block `index` is reached with this flow: the span it belongs to, if any."""
+        now = self.current
+        now.blocks += 1
+        if index == 0:
+            now.start = flow
+        span = self._spans.get(index)
+        if span is None:
+            now.ran += 1
+        elif index == span.start:
+            now.entries[span] = flow
+            self._decide(span, Moment(now.start or flow, flow))
+        if span is not None and now.verdicts[span]:
+            now.ran += 1
+        return span
+
+    def enter_part(self, leaf: Leaf, flow: Flow) -> None:
+        """A part is reached with this flow."""
+        self.current.entries[leaf] = flow
+        self._decide(leaf, Moment(self.current.start or flow, flow))
+
+    def computes(self, site: Site) -> bool:
+        return self.current.verdicts[site]
+
+    def observe(self, site: Site, y: Flow) -> None:
+        """A site was computed: let the estimator remember what it needs."""
+        key = (self.stream, site)
+        memory = self._memories.setdefault(key, {})
+        x = self.current.entries[site]
+        memory["shapes"] = [tuple(tensor.shape) for tensor in x]
+        self.policy.what.observe(memory, self.step, x, y)
+        self._held[key] = _nbytes(memory)
+        self.bytes_held = max(self.bytes_held, sum(self._held.values()))
+
+    def predict(self, site: Site) -> Flow:
+        """What stands in for a site. Raises ValueError by name where the shapes have changed since it was observed."""
+        memory, x = self._memories[self.stream, site], self.current.entries[site]
+        shapes = [tuple(tensor.shape) for tensor in x]
+        if shapes != memory["shapes"]:
+            raise ValueError(
+                f"{site} of stream {self.stream!r} remembers {memory['shapes'][0]} but now gets {shapes[0]}: "
+                "one batch shape a run; attach anew for another batch"
+            )
+        return self.policy.what.predict(memory, self.step, x)
+
+    # ---- the decision
+
+    def _decide(self, site: Site, moment: Moment | None) -> None:
+        """Compute the site or not, once a pass. One verdict of a gate serves all sites of the pass."""
+        now, when = self.current, self.policy.when
+        if site in now.verdicts:
+            return
+        if not when.gate:
+            verdict = when(self._schedules.setdefault((self.stream, site), {}), self.step, site, moment)
+        else:
+            if now.gated is None:
+                first = self._schedules.setdefault((self.stream, self._first), {})
+                now.gated = when(first, self.step, site, moment)
+            verdict = now.gated
+        now.verdicts[site] = verdict or (self.stream, site) not in self._memories
+
+    def _forget(self, stream: str) -> None:
+        for kept in (self._memories, self._schedules, self._held):
+            for key in [k for k in kept if k[0] == stream]:
+                del kept[key]  # type: ignore[attr-defined]
+
+    def release(self) -> None:
+        """The run is over: let go of every tensor; the trace and the figures stay."""
+        self._memories.clear()
+        self._schedules.clear()
+        self._held.clear()
+        self.current = Pass()
+
+    def flops(self) -> Mapping[str, int]:
+        """FLOPs of every module in one pass, {path: FLOPs}; "" is the whole model. Empty before the first pass."""
+        if self._flops is None and self.call is not None:
+            with suspended():
+                self._flops = count_flops(*self.call)
+        return self._flops or {}
+
+    def report(self) -> Report:
+        """Steps computed and stood in, blocks run, FLOPs spared, the ideal speed-up they imply, bytes held."""
+        return report(self)
+
+
+def _nbytes(memory: Any) -> int:
+    if isinstance(memory, Tensor):
+        return memory.nbytes
+    if isinstance(memory, dict):
+        return sum(_nbytes(value) for value in memory.values())
+    if isinstance(memory, (list, tuple)):
+        return sum(_nbytes(value) for value in memory)
+    return 0

@@ -1,0 +1,129 @@
+"""When work is done anyway: schedules, which know only the clock, and gates, which look at tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skipdit.core.check import number, whole
+from skipdit.core.policy import Memory, Moment, Site, Step, When
+
+
+@dataclass(frozen=True)
+class Every:
+    """Compute the first of every `n` steps, all of the first `warmup`, and all of the last `tail`."""
+
+    n: int
+    warmup: int = 0
+    tail: int = 0
+    gate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        whole(self, "n", self.n, low=1)
+        whole(self, "warmup", self.warmup)
+        whole(self, "tail", self.tail)
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        if self.tail and step.total is None:
+            raise ValueError(f"{self} needs the number of steps: pass timesteps to attach, or use skipdit.sample")
+        if step.index < self.warmup or (self.tail and step.index >= (step.total or 0) - self.tail):
+            return True
+        return (step.index - max(0, self.warmup - 1)) % self.n == 0
+
+
+@dataclass(frozen=True)
+class At:
+    """Compute at these steps (and at the first)."""
+
+    steps: tuple[int, ...]
+    gate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            whole(self, "steps", step)
+        object.__setattr__(self, "steps", tuple(sorted(set(self.steps) | {0})))
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        return step.index in self.steps
+
+
+@dataclass(frozen=True)
+class Window:
+    """Ask `inside` between two bounds; compute everywhere else.
+
+    hi    compute at timesteps at or above it; the phase of `inside` counts from the last such step
+    lo    compute at timesteps at or below it
+
+    A bound below 1 is a fraction of the run: hi=0.7 computes the first 30 % of the steps, lo=0.05 the last 5 %.
+    """
+
+    inside: When
+    hi: float | None = None
+    lo: float | None = None
+    gate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("hi", "lo"):
+            if getattr(self, name) is not None:
+                number(self, name, getattr(self, name))
+        if self.hi is not None and self.lo is not None and self.lo >= self.hi:
+            raise ValueError(f"Window: lo={self.lo} must be below hi={self.hi}")
+        if self.hi is not None and self.lo and (self.hi < 1) != (self.lo < 1):
+            raise ValueError(f"Window: hi={self.hi} and lo={self.lo} mix a fraction of the run with a timestep")
+        if self.inside.gate:
+            raise TypeError(f"Window: {self.inside!r} is a gate; a window holds a schedule")
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        if self.hi is not None and _clock(step, self.hi, self) >= self.hi:
+            memory["opened"] = step.index
+            return True
+        if self.lo is not None and _clock(step, self.lo, self) <= self.lo:
+            return True
+        opened = memory.setdefault("opened", step.index)
+        inner = step._replace(index=step.index - opened, total=step.total and step.total - opened)
+        return self.inside(memory.setdefault("inside", {}), inner, site, moment)
+
+
+def _clock(step: Step, bound: float, owner: object) -> float:
+    """The step on the scale of a bound: its timestep, or the fraction of the run that lies ahead of it."""
+    if bound >= 1 or bound == 0:
+        if step.t is None:
+            raise ValueError(f"{owner} needs timesteps: pass them to attach, or use skipdit.sample")
+        return step.t
+    if step.total is None:
+        raise ValueError(f"{owner} counts in fractions and needs the number of steps: pass timesteps to attach")
+    return 1 - step.index / step.total
+
+
+def head_change(moment: Moment) -> Tensor:
+    """What the blocks before the site added to the main stream (B, T, D): First Block Cache's probe."""
+    return moment.entry[0] - moment.start[0]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Compute when a probe has moved by more than `threshold` since the last computed step (relative L1).
+
+    The mean runs over the batch, so one image can decide for another. NaN means compute. Reads one number a pass, which
+    synchronises the device.
+    """
+
+    threshold: float
+    probe: Callable[[Moment], Tensor] = head_change
+    gate: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        number(self, "threshold", self.threshold, strict=True)
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        assert moment is not None
+        now = self.probe(moment)
+        last: Any = memory.get("probe")
+        if last is not None and last.shape == now.shape:
+            change = ((now - last).abs().mean() / last.abs().mean()).item()
+            if change <= self.threshold:
+                return False
+        memory["probe"] = now.detach() if not torch.is_grad_enabled() else now
+        return True
