@@ -1,0 +1,1 @@
+"""Metrics, one a file: quality against a reference, and time."""

@@ -1,0 +1,205 @@
+"""The sampling loop and classifier-free guidance: it names the step and the stream, and nothing else of caching."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from skipdit.catalog import near
+from skipdit.core.run import active
+from skipdit.diffusion import SAMPLERS, path_of
+
+Label = int | str
+OnStep = Callable[[int, int], None]  # (steps done, steps in all) over the whole call
+
+
+class Sampled(Protocol):
+    """What a model must offer: our DiT does."""
+
+    config: Any
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor, style: Tensor | None = None) -> Tensor: ...
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    labels: Sequence[Label] | Label,
+    styles: Sequence[Label] | Label | None = None,
+    steps: int = 50,
+    guidance: float = 2.0,
+    seed: int | Sequence[int] = 0,
+    sampler: str | None = None,
+    two_pass: bool = False,
+    batch_size: int = 64,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Draw one image a label: (N, C, H, W) in [-1, 1], float32, on the model's device.
+
+    labels, styles    names or numbers; one style serves all labels
+    guidance          scale of classifier-free guidance (arXiv 2207.12598); 1 draws without. The class is dropped in the
+                      other branch, the style stays
+    seed              every image has its own noise, drawn from the seed, its label, its style and how many of its kind
+                      came before it: the same whatever the batch size or the order. A list gives each image its seed
+    sampler           one of the model's: "ddim", "ddpm", "dpm++" or "euler" (flow)
+    two_pass          the branches run one after the other, as streams "cond" and "uncond", in place of one batch
+
+    Raises ValueError, with near matches, for an unknown name, and for settings that don't fit the model.
+    """
+    y, style = conditions(model, labels, styles)
+    _check(model, steps, guidance, batch_size)
+    device = next(model.parameters()).device
+    config = model.config
+    sampler = sampler or SAMPLERS[config.prediction][0]
+    generators = [torch.Generator().manual_seed(s) for s in seeds(seed, y, style)]
+    shape = (config.in_channels, config.input_size, config.input_size)
+    images = []
+    batches = -(-len(y) // batch_size)
+    was_training = model.training
+    model.eval()
+    try:
+        for number in range(batches):
+            rows = slice(number * batch_size, (number + 1) * batch_size)
+            x = torch.stack([torch.randn(shape, generator=g) for g in generators[rows]]).to(device)  # (B, C, H, W)
+            condition = (y[rows].to(device), None if style is None else style[rows].to(device))
+            states = _denoise(model, x, condition, steps, guidance, sampler, two_pass, generators[rows])
+            for done, x in enumerate(states, start=1):  # noqa: B007 (the last one is the image)
+                if on_step:
+                    on_step(number * steps + done, batches * steps)
+            images.append(x)
+    finally:
+        model.train(was_training)
+    return torch.cat(images).float().clamp(-1, 1)  # (N, C, H, W)
+
+
+def _denoise(
+    model: Any,
+    x: Tensor,
+    condition: tuple[Tensor, Tensor | None],
+    steps: int,
+    guidance: float,
+    sampler: str,
+    two_pass: bool,
+    generators: list[torch.Generator],
+) -> Iterator[Tensor]:
+    """The states x_t (B, C, H, W) of one batch, one a step, ending with the image."""
+    path = path_of(model.config.prediction, model.config.learn_sigma)
+    scheduler = path.scheduler(sampler, clip_sample=model.config.in_channels == 3)
+    scheduler.set_timesteps(steps, device=x.device)
+    network = (_guided_in_two if two_pass else _guided_in_one) if guidance != 1 else _plain
+    stochastic = {"generator": generators} if sampler == "ddpm" else {}
+    dtype = next(model.parameters()).dtype
+    for index, t in enumerate(scheduler.timesteps):
+        inner = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+        clock = (index, float(t), len(scheduler.timesteps))
+        output = network(model, inner.to(dtype), t.expand(len(x)), condition, guidance, clock).float()
+        if model.config.learn_sigma and sampler != "ddpm":
+            output = output[:, : x.shape[1]]  # (B, 2C, H, W) -> (B, C, H, W)
+        x = scheduler.step(output, t, x, **stochastic).prev_sample
+        yield x
+
+
+def _begin(model: Any, clock: tuple[int, float, int], stream: str) -> None:
+    run = active(model)
+    if run is not None:
+        index, t, total = clock
+        run.begin(index, t, stream, total)
+
+
+def _plain(model: Any, x: Tensor, t: Tensor, condition: Any, guidance: float, clock: Any) -> Tensor:
+    _begin(model, clock, "cond")
+    return model(x, t, *_given(condition))
+
+
+def _guided_in_two(model: Any, x: Tensor, t: Tensor, condition: Any, guidance: float, clock: Any) -> Tensor:
+    y, style = condition
+    _begin(model, clock, "cond")
+    given = model(x, t, *_given((y, style)))
+    _begin(model, clock, "uncond")
+    return _extrapolate(given, model(x, t, *_given((_null(model, y), style))), x.shape[1], guidance)
+
+
+def _guided_in_one(model: Any, x: Tensor, t: Tensor, condition: Any, guidance: float, clock: Any) -> Tensor:
+    y, style = condition
+    twice = (torch.cat([y, _null(model, y)]), None if style is None else style.repeat(2))
+    _begin(model, clock, "cond+uncond")
+    given, free = model(x.repeat(2, 1, 1, 1), t.repeat(2), *_given(twice)).chunk(2)  # each (B, C or 2C, H, W)
+    return _extrapolate(given, free, x.shape[1], guidance)
+
+
+def _extrapolate(given: Tensor, free: Tensor, channels: int, guidance: float) -> Tensor:
+    """free + w (given - free) on the prediction; a learned variance is taken from the given branch."""
+    guided = free[:, :channels] + guidance * (given[:, :channels] - free[:, :channels])  # (B, C, H, W)
+    return torch.cat([guided, given[:, channels:]], dim=1)
+
+
+def _given(condition: tuple[Tensor, Tensor | None]) -> tuple[Tensor, ...]:
+    y, style = condition
+    return (y,) if style is None else (y, style)
+
+
+def _null(model: Any, y: Tensor) -> Tensor:
+    return torch.full_like(y, model.config.num_classes)
+
+
+# ---- what the caller says
+
+
+def conditions(model: Any, labels: Any, styles: Any) -> tuple[Tensor, Tensor | None]:
+    """Class and style numbers (N,) for names or numbers. Raises ValueError, with near matches, for an unknown one."""
+    config = model.config
+    labels = [labels] if isinstance(labels, (int, str)) else list(labels)
+    if not labels:
+        raise ValueError("sample: labels is empty: name at least one class")
+    y = torch.tensor([_number(v, config.class_names, config.num_classes, "label") for v in labels])
+    if not config.num_styles:
+        if styles is not None:
+            raise ValueError(f"sample: this model knows no styles, but styles={styles!r} was given")
+        return y, None
+    if styles is None:
+        raise ValueError(f"sample: this model needs a style: one of {', '.join(config.style_names or ())}")
+    styles = [styles] * len(labels) if isinstance(styles, (int, str)) else list(styles)
+    if len(styles) != len(labels):
+        raise ValueError(f"sample: {len(styles)} styles for {len(labels)} labels: give one, or one a label")
+    return y, torch.tensor([_number(v, config.style_names, config.num_styles, "style") for v in styles])
+
+
+def seeds(seed: int | Sequence[int], y: Tensor, style: Tensor | None) -> list[int]:
+    """A seed for each image: the given ones, or a hash of the seed, the condition and its how-manieth of its kind."""
+    if not isinstance(seed, int):
+        if len(seed) != len(y):
+            raise ValueError(f"sample: {len(seed)} seeds for {len(y)} images: give one, or one an image")
+        return [int(s) for s in seed]
+    kinds = list(zip(y.tolist(), [-1] * len(y) if style is None else style.tolist(), strict=True))
+    came: Counter[tuple[int, int]] = Counter()
+    found = []
+    for kind in kinds:
+        digest = hashlib.sha256(f"{seed}|{kind[0]}|{kind[1]}|{came[kind]}".encode()).digest()
+        found.append(int.from_bytes(digest[:8], "big") >> 1)
+        came[kind] += 1
+    return found
+
+
+def _number(value: Label, names: Sequence[str] | None, count: int, what: str) -> int:
+    if isinstance(value, str) and not value.isdigit():
+        if not names:
+            raise ValueError(f"sample: this model has no {what} names: give a number from 0 to {count - 1}")
+        folded = {name.casefold(): i for i, name in enumerate(names)}
+        if value.casefold() not in folded:
+            raise ValueError(f"unknown {what} {value!r}{near(value.casefold(), list(folded))}")
+        return folded[value.casefold()]
+    if not 0 <= int(value) < count:
+        raise ValueError(f"{what} {value} is outside 0...{count - 1}")
+    return int(value)
+
+
+def _check(model: Any, steps: int, guidance: float, batch_size: int) -> None:
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"sample: steps={steps} and batch_size={batch_size} must be at least 1")
+    if not guidance >= 0:
+        raise ValueError(f"sample: guidance={guidance} must be a number of at least 0; 1 draws without guidance")
+    if guidance != 1 and not model.config.class_dropout_prob:
+        raise ValueError("sample: this model was trained without label dropout, so guidance must be 1")
