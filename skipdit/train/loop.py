@@ -1,0 +1,190 @@
+"""The training loop: Accelerate, AdamW, EMA, resumable bit for bit because every step draws from its own seed."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from skipdit.data.images import ImageSet, to_model
+from skipdit.diffusion import path_of
+from skipdit.train import checkpoint
+from skipdit.train.ema import Ema
+from skipdit.train.recipe import Recipe
+
+Progress = Callable[[int, dict[str, float]], None]  # called after each step with its number and figures
+
+
+def train(
+    model: Any,
+    data: ImageSet,
+    recipe: Recipe,
+    run: Path,
+    resume: bool = False,
+    max_minutes: float | None = None,
+    save_every: int = 500,
+    keep: int = 2,
+    accelerator: Accelerator | None = None,
+    on_step: Progress | None = None,
+    on_save: Callable[[int, Any], None] | None = None,
+) -> int:
+    """Train a DiT on images; return the step that was reached.
+
+    Writes checkpoints and `metrics.jsonl` into `run`. With `resume` it goes on from the newest checkpoint, to the same
+    weights, bit for bit, as if it had never stopped. `on_save(step, ema_model)` is called after each checkpoint.
+    Raises FileExistsError where `run` holds another run, FloatingPointError when the loss is no longer a number.
+    """
+    accelerator = accelerator or Accelerator(mixed_precision=recipe.precision)
+    start = _begin(run, resume)
+    freeze(model, recipe.freeze)
+    ema = Ema(model, recipe.ema)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    step = 0
+    if start is not None:
+        step = start.step
+        checkpoint.load_weights(model, start.folder / "model")
+        checkpoint.load_weights(ema.model, start.folder / "ema")
+        checkpoint.load_optimizer(optimizer, start.folder)
+    ema.model.to(accelerator.device)
+    path = path_of(model.config.prediction, model.config.learn_sigma)
+    network, optimizer = accelerator.prepare(model.train(), optimizer)
+    deadline = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            about = {"recipe": asdict(recipe), "images": len(data), "processes": accelerator.num_processes}
+            checkpoint.save(run, step, accelerator.unwrap_model(network), ema.model, optimizer.optimizer, about)
+            checkpoint.prune(run, keep)
+            if on_save:
+                on_save(step, ema.model)
+        accelerator.wait_for_everyone()
+
+    saved, clock = step, time.perf_counter()
+    with (run / "metrics.jsonl").open("a") as log:
+        while step < recipe.steps and time.monotonic() < deadline:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr_at(step)
+            with plain_attention(accelerator.device):
+                loss, norm = _one_step(network, path, optimizer, accelerator, data, recipe, step)
+            ema.update(accelerator.unwrap_model(network), step)
+            step += 1
+            now = time.perf_counter()
+            figures = {
+                "loss": loss,
+                "grad_norm": norm,
+                "lr": recipe.lr_at(step - 1),
+                "images_per_s": recipe.batch_size * accelerator.num_processes / (now - clock),
+            }
+            clock = now
+            if accelerator.is_main_process:
+                log.write(json.dumps({"step": step, **figures, "time": time.time()}) + "\n")
+                log.flush()
+                if on_step:
+                    on_step(step, figures)
+            if step % save_every == 0 and step < recipe.steps:
+                save()
+                saved, clock = step, time.perf_counter()
+        if saved != step:
+            save()
+    return step
+
+
+def _one_step(
+    network: nn.Module, path: Any, optimizer: Any, accelerator: Accelerator, data: ImageSet, recipe: Recipe, step: int
+) -> tuple[float, float]:
+    """Draw a batch, take one optimizer step; (loss, gradient norm)."""
+    x0, noise, t, y, style = draw(data, path, recipe, step, accelerator.process_index, accelerator.num_processes)
+    x0, noise, t, y = (v.to(accelerator.device) for v in (x0, noise, t, y))
+    condition = () if style is None else (style.to(accelerator.device),)
+    output = network(path.noised(x0, noise, t), t, y, *condition)
+    loss = path.loss(output, x0, noise, t).mean()
+    accelerator.backward(loss)
+    norm = accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    value = loss.item()
+    if value != value:
+        raise FloatingPointError(f"the loss is NaN at step {step}: lower lr ({recipe.lr}) or train in float32")
+    return value, float(norm)
+
+
+def draw(
+    data: ImageSet, path: Any, recipe: Recipe, step: int, process: int = 0, processes: int = 1
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """(x0, noise, t, y, style) of one step: a function of the seed, the step and the process alone.
+
+    Images come in the order of one shuffle an epoch. The global generator is seeded too: label dropout draws from it.
+    """
+    first = (step * processes + process) * recipe.batch_size
+    places = torch.arange(first, first + recipe.batch_size)
+    rows = torch.empty_like(places)
+    for epoch in torch.unique(places // len(data)).tolist():
+        shuffle = torch.randperm(len(data), generator=_generator(recipe.seed, 0, epoch))
+        inside = places // len(data) == epoch
+        rows[inside] = shuffle[places[inside] % len(data)]
+    torch.manual_seed(_seed(recipe.seed, 1, step, process))
+    generator = _generator(recipe.seed, 2, step, process)
+    x0 = to_model(data.x[rows])  # (B, 3, H, W)
+    noise = torch.randn(x0.shape, generator=generator)
+    t = path.draw(len(rows), generator)  # (B,)
+    return x0, noise, t, data.y[rows], None if data.style is None else data.style[rows]
+
+
+def freeze(model: nn.Module, names: str) -> None:
+    """Freeze by name: "backbone" leaves only the skip branches to train; otherwise every parameter with one of the
+    comma-separated words in its name stands still. Raises ValueError for a word that matches nothing."""
+    for word in filter(None, (word.strip() for word in names.split(","))):
+        hit = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if (not name.startswith("skip_branches.") if word == "backbone" else word in name)
+        ]
+        if not hit:
+            raise ValueError(f"freeze={word!r} matches no parameter of {type(model).__name__}")
+        for parameter in hit:
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(f"freeze={names!r} leaves nothing to train")
+
+
+def plain_attention(device: torch.device) -> Any:
+    """On a CPU, plain matrix products beat the fused attention's backward pass at a few dozen tokens."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
+def _begin(run: Path, resume: bool) -> checkpoint.Resumed | None:
+    """Make or reopen the run's folder; cut its metrics back to the checkpoint that it resumes from."""
+    run.mkdir(parents=True, exist_ok=True)
+    found, metrics = checkpoint.latest(run), run / "metrics.jsonl"
+    if not resume and (found or metrics.exists()):
+        raise FileExistsError(f"{run} holds a run already: go on with it (--resume) or name another folder")
+    if metrics.exists():
+        whole = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in whole if found and json.loads(line)["step"] <= found.step]
+        aside = metrics.with_suffix(".partial")
+        aside.write_text("".join(line + "\n" for line in kept))
+        aside.rename(metrics)
+    return found
+
+
+def _seed(*parts: int) -> int:
+    """One 63-bit seed out of several numbers (SplitMix64), so that neighbouring steps draw unrelated noise."""
+    state = 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+def _generator(*parts: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(*parts))
