@@ -157,24 +157,27 @@ class Run:
 
     def observe(self, site: Site, y: Flow) -> None:
         """A site was computed: let the estimator remember what it needs."""
-        key = (self.stream, site)
+        key, x = (self.stream, site), self.current.entries[site]
         memory = self._memories.setdefault(key, {})
-        x = self.current.entries[site]
-        memory["shapes"] = [tuple(tensor.shape) for tensor in x]
+        self._same_shapes(site, memory, x)
         self.policy.what.observe(memory, self.step, x, y)
         self._held[key] = _nbytes(memory)
         self.bytes_held = max(self.bytes_held, sum(self._held.values()))
 
     def predict(self, site: Site) -> Flow:
-        """What stands in for a site. Raises ValueError by name where the shapes have changed since it was observed."""
+        """What stands in for a site."""
         memory, x = self._memories[self.stream, site], self.current.entries[site]
-        shapes = [tuple(tensor.shape) for tensor in x]
-        if shapes != memory["shapes"]:
-            raise ValueError(
-                f"{site} of stream {self.stream!r} remembers {memory['shapes'][0]} but now gets {shapes[0]}: "
-                "one batch shape a run; attach anew for another batch"
-            )
+        self._same_shapes(site, memory, x)
         return self.policy.what.predict(memory, self.step, x)
+
+    def _same_shapes(self, site: Site, memory: Memory, x: Flow) -> None:
+        """Raises ValueError by name where the shapes have changed: a broadcast would go unnoticed."""
+        shapes = [tensor.shape for tensor in x]
+        if memory.setdefault("shapes", shapes) != shapes:
+            raise ValueError(
+                f"{site} of stream {self.stream!r} remembers {tuple(memory['shapes'][0])} but now gets "
+                f"{tuple(shapes[0])}: one batch shape a run; attach anew for another batch"
+            )
 
     # ---- the decision
 

@@ -1,0 +1,151 @@
+"""The models and policies that every law is tried on: tiny, random, on the CPU."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from skipdit import methods
+from skipdit.backbones.dit import DiT
+from skipdit.core.backbone import Backbone, Contract
+from skipdit.core.policy import Policy
+from skipdit.core.skips import Join, add_skips
+from skipdit.core.what import adams_bashforth, forecast, hold, residual, taylor
+from skipdit.core.when import At, Drift, Every, Window
+from skipdit.core.where import Inner, Parts, Range
+
+STEPS = 9
+TIMES = [float(t) for t in range(900, 0, -100)]
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """Random weights everywhere, so that no block and no branch is the identity."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def dit(skips: str | None, depth: int = 6) -> DiT:
+    torch.manual_seed(0)
+    return shaken(
+        DiT(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=depth, num_heads=2, num_classes=5, skips=skips)
+    )
+
+
+class TwoStreamBlock(nn.Module):
+    """Takes image and text by keyword and gives back (text, image)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.image, self.text = nn.Linear(2 * width, width), nn.Linear(width, width)
+
+    def forward(self, hidden_states, encoder_hidden_states, temb=None):
+        text = encoder_hidden_states + self.text(encoder_hidden_states)
+        pooled = text.mean(1, keepdim=True).expand_as(hidden_states)
+        both = torch.cat([hidden_states + temb, pooled], -1)  # (B, T, 2D)
+        return text, hidden_states + torch.tanh(self.image(both))
+
+
+class TwoStream(nn.Module):
+    """A stand-in for the dual-stream models of the wild: other names, two tensors in the flow, a swapped tuple."""
+
+    backbone: ClassVar[Backbone] = Backbone(
+        "transformer_blocks",
+        Contract(("hidden_states", "encoder_hidden_states"), (1, 0)),
+        parts={"attn": "image"},
+        timestep="timestep",
+    )
+
+    def __init__(self, width: int = 16, depth: int = 6):
+        super().__init__()
+        self.transformer_blocks = nn.ModuleList(TwoStreamBlock(width) for _ in range(depth))
+        self.into = nn.Linear(3, width)
+
+    def forward(self, x, timestep, y):
+        x = self.into(x.flatten(2).transpose(1, 2))  # (B, T, D)
+        e = x[:, :2] + y[:, None, None]
+        temb = (timestep / 1000)[:, None, None]
+        for block in self.transformer_blocks:
+            e, x = block(x, encoder_hidden_states=e, temb=temb)
+        return x + e.mean(1, keepdim=True)
+
+
+def two_stream(skips: bool) -> TwoStream:
+    torch.manual_seed(0)
+    model = TwoStream()
+    return shaken(add_skips(model, 16, Join) if skips else model)
+
+
+BACKBONES = {
+    "dit": lambda: dit(None),
+    "dit-join": lambda: dit("join"),
+    "dit-replace": lambda: dit("replace"),
+    "dit-replace-odd": lambda: dit("replace", depth=7),
+    "two-stream": lambda: two_stream(False),
+    "two-stream-join": lambda: two_stream(True),
+}
+
+POLICIES = {
+    "skip_cache": methods.skip_cache(every=2),
+    "skip_cache K=2": methods.skip_cache(every=3, branch=2),
+    "skip_cache window": methods.skip_cache(every=2, hi=700, lo=150),
+    "skip_cache fractions": methods.skip_cache(every=3, hi=0.8, lo=0.2),
+    "skip_cache paper": methods.skip_cache(every=2, hi=700, lo=150, paper=True),
+    "residual": Policy(Inner(1, 1), Every(3), residual()),
+    "forecast": Policy(Inner(1, 1), Every(3, warmup=2), forecast(1)),
+    "forecast of change": Policy(Inner(1, 0), Every(2), forecast(2, change=True)),
+    "taylor": Policy(Inner(1, 1), Every(3, warmup=3, tail=1), forecast(2, rule=taylor)),
+    "adams_bashforth": Policy(Inner(1, 1), At((0, 1, 2, 5)), forecast(2, rule=adams_bashforth)),
+    "first block": Policy(Inner(1, 0), Drift(1.4), residual()),
+    "parts": Policy(Parts(("attn",)), Window(Every(2), 700), hold()),
+    "range": Policy(Range(2, 4), Every(2), hold()),
+}
+
+# With an odd number of blocks and mirror pairs, blocks 2 and 3 feed 4 and 3: this span would skip a source.
+REFUSED = {("dit-replace-odd", "range")}
+CASES = [(b, p) for b in BACKBONES for p in POLICIES if (b, p) not in REFUSED]
+
+
+def always(policy: Policy) -> Policy:
+    """The same policy, computing at every step."""
+    return replace(policy, when=Every(1))
+
+
+def inputs(step: int, batch: int = 2, seed: int = 0):
+    """One call's arguments at a step of a run."""
+    generator = torch.Generator().manual_seed(1000 * seed + step)
+    x = torch.randn(batch, 3, 8, 8, generator=generator)
+    return x, torch.full((batch,), TIMES[step]), torch.arange(batch) % 5
+
+
+@torch.no_grad()
+def loop(model: nn.Module, run=None, stream: str = "main", seed: int = 0, steps: int = STEPS, batch: int = 2):
+    """A denoising loop in miniature: the outputs of every step. With a run it names the clock as a sampler does."""
+    outputs = []
+    for step in range(steps):
+        if run is not None:
+            run.begin(step, TIMES[step], stream, steps)
+        outputs.append(model(*inputs(step, batch, seed)))
+    return torch.stack(outputs)
+
+
+class Counted:
+    """Counts the calls of every block by a read-only hook."""
+
+    def __init__(self, model: nn.Module):
+        blocks = model.backbone.list_of(model)
+        self.calls = [0] * len(blocks)
+        self.hooks = [
+            block.register_forward_hook(lambda *_, i=i: self.calls.__setitem__(i, self.calls[i] + 1))
+            for i, block in enumerate(blocks.children())
+        ]
+
+    def __enter__(self) -> list[int]:
+        return self.calls
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
