@@ -75,6 +75,8 @@ def add_skips(
     for source, target in pairs:
         if not 0 <= source < target < len(blocks):
             raise ValueError(f"pair ({source}, {target}): a branch runs forward within blocks 0...{len(blocks) - 1}")
+    if len({target for _, target in pairs}) < len(pairs):
+        raise ValueError(f"pairs {pairs}: a block takes one branch, but one is named twice")
     stack = Stack(blocks, backbone.contract)
     model.skip_branches = nn.ModuleDict({str(target): join(width) for _, target in pairs})
     stack.joins = {target: (source, model.skip_branches[str(target)]) for source, target in pairs}

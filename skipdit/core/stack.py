@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from skipdit.core.backbone import Contract
 from skipdit.core.run import Run, active
@@ -33,7 +34,7 @@ class Stack(nn.ModuleList):
     def _gates(self, run: Run | None) -> Iterator[Callable[..., Any]]:
         self.passed = True
         tapped = {source for source, _ in self.joins.values()}
-        taps: dict[int, Any] = {}
+        taps: dict[int, tuple[Tensor, bool]] = {}
         for index, block in enumerate(self._modules.values()):
             if run is None and index not in self.joins and index not in tapped:
                 yield block  # type: ignore[misc]
@@ -41,7 +42,7 @@ class Stack(nn.ModuleList):
                 yield partial(self._through, run, taps, index, block, index in tapped)
 
     def _through(
-        self, run: Run | None, taps: dict[int, Any], index: int, block: nn.Module, tap: bool, *args: Any, **kwargs: Any
+        self, run: Run | None, taps: dict[int, tuple[Tensor, bool]], index: int, block: nn.Module, tap: bool, *args: Any, **kwargs: Any
     ) -> Any:
         """One block: join its branch and run it, or let the run stand in for the span that it belongs to."""
         places, span = self.places[index], None
@@ -53,10 +54,21 @@ class Stack(nn.ModuleList):
         if index in self.joins:
             source, join = self.joins[index]
             x = self.contract.entering(places, args, kwargs)[0]  # (B, T, D)
-            args, kwargs = self.contract.replace_main(places, args, kwargs, join(x, taps[source]))
+            args, kwargs = self.contract.replace_main(places, args, kwargs, join(x, _tapped(taps, source)))
         returned = block(*args, **kwargs)
         if tap:
-            taps.setdefault(index, self.contract.leaving(returned)[0])
+            taps.setdefault(index, (self.contract.leaving(returned)[0], torch.is_grad_enabled()))
         if span is not None and index == span.stop - 1:
             run.observe(span, self.contract.leaving(returned))  # type: ignore[union-attr]
         return returned
+
+
+def _tapped(taps: dict[int, tuple[Tensor, bool]], source: int) -> Tensor:
+    """The skip (B, T, D). Raises RuntimeError where its gradient was lost: it was tapped without, and now is needed."""
+    s, graded = taps[source]
+    if torch.is_grad_enabled() and not graded:
+        raise RuntimeError(
+            f"block {source} ran under reentrant checkpointing, which hides the gradient of its skip branch: "
+            "checkpoint with use_reentrant=False"
+        )
+    return s

@@ -94,7 +94,7 @@ def _clock(step: Step, bound: float, owner: object) -> float:
         return step.t
     if step.total is None:
         raise ValueError(f"{owner} counts in fractions and needs the number of steps: pass timesteps to attach")
-    return 1 - step.index / step.total
+    return (step.total - step.index) / step.total
 
 
 def head_change(moment: Moment) -> Tensor:

@@ -1,0 +1,170 @@
+"""Training: resumes bit for bit after kill -9, freezes by name, learns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from skipdit.backbones.dit import DiT
+from skipdit.data import ImageSet
+from skipdit.train import Recipe, checkpoint, freeze, train
+from skipdit.train.ema import Ema
+from skipdit.train.loop import draw
+
+NAMES = ("a", "b", "c")
+
+
+def data(n: int = 20) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (n, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImageSet(x, torch.arange(n) % 3, torch.arange(n) % 2, NAMES, ("s", "t"))
+
+
+def model(**changes) -> DiT:
+    torch.manual_seed(0)
+    settings = dict(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=4, num_heads=2, num_classes=3)
+    return DiT(**{**settings, "num_styles": 2, "learn_sigma": False, "skips": "join", **changes})
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe(**{**dict(steps=6, batch_size=4, warmup=2, decay=2, lr=1e-3, ema=0.9), **changes})
+
+
+def weights(run, step, which="model"):
+    made = model()
+    checkpoint.load_weights(made, run / f"checkpoint-{step:07d}" / which)
+    return made.state_dict()
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_resume_equals_a_run_that_never_stopped(tmp_path, precision):
+    whole = recipe(precision=precision)
+    train(model(), data(), whole, tmp_path / "whole", save_every=3)
+    train(model(), data(), whole, tmp_path / "halves", save_every=3, stop=lambda: (tmp_path / "halves" / "checkpoint-0000003").exists())
+    torch.rand(5)  # whatever happens in between
+    assert train(model(), data(), whole, tmp_path / "halves", save_every=3, resume=True) == 6
+    for which in ("model", "ema"):
+        assert equal(weights(tmp_path / "whole", 6, which), weights(tmp_path / "halves", 6, which))
+    figures = [
+        [(line["step"], line["loss"]) for line in map(json.loads, (tmp_path / run / "metrics.jsonl").open())]
+        for run in ("whole", "halves")
+    ]
+    assert figures[0] == figures[1]
+    assert [step for step, _ in figures[0]] == [1, 2, 3, 4, 5, 6]
+
+
+KILLED = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_loop import data, model, recipe
+from skipdit.train import train
+torch.set_num_threads(1)
+train(model(), data(), recipe(steps=400), Path(sys.argv[1]), save_every=20, resume=True, keep=50)
+"""
+
+
+def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-c", KILLED, str(killed), os.path.dirname(__file__)]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 120
+    while checkpoint.latest(killed) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (killed / "checkpoint-9999999.partial").mkdir()  # what a kill in the middle of writing leaves
+    start = checkpoint.latest(killed)
+    assert start is not None
+    assert start.step % 20 == 0
+    stop = start.step + 5
+    train(model(), data(), recipe(steps=400), killed, save_every=20, resume=True, keep=50, stop=_after(killed, stop))
+    train(model(), data(), recipe(steps=400), whole, save_every=20, keep=50, stop=_after(whole, stop))
+    assert equal(weights(killed, stop), weights(whole, stop))
+    assert equal(weights(killed, stop, "ema"), weights(whole, stop, "ema"))
+
+
+def _after(run, step):
+    return lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= step
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    train(model(), data(), recipe(steps=1), tmp_path)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(model(), data(), recipe(steps=1), tmp_path)
+
+
+def test_loss_falls_and_the_average_follows(tmp_path):
+    train(model(), data(4), recipe(steps=60, decay=10, lr=3e-3), tmp_path, keep=1)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert sorted(p.name for p in tmp_path.glob("checkpoint-*")) == ["checkpoint-0000060"]
+    assert not equal(weights(tmp_path, 60), weights(tmp_path, 60, "ema"))
+
+
+def test_max_minutes_stops_and_saves(tmp_path):
+    reached = train(model(), data(), recipe(steps=10**6, decay=1), tmp_path, max_minutes=0.02)
+    assert 0 < reached < 10**6
+    assert checkpoint.latest(tmp_path).step == reached
+
+
+def test_freezing_the_backbone_trains_the_branches_alone(tmp_path):
+    net = model()
+    torch.nn.init.normal_(net.final_layer.linear.weight)  # a fresh DiT's output is 0, whatever a branch says
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    train(net, data(), recipe(freeze="backbone", steps=3), tmp_path)
+    after = weights(tmp_path, 3)
+    moved = {name for name in start if not torch.equal(start[name], after[name])}
+    assert moved
+    assert all(name.startswith("skip_branches.") for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [("backbon", "matches no parameter"), ("x,backbone,skip_branches", "leaves nothing")]
+)
+def test_freezing_refuses_by_name(names, message):
+    with pytest.raises(ValueError, match=message):
+        freeze(model(), names.replace("x,", "x_embedder,"))
+
+
+def test_every_image_comes_once_an_epoch_and_processes_share_it():
+    whole, settings, path = data(20), recipe(batch_size=5), __import__("skipdit.diffusion").diffusion.path_of("epsilon")
+    seen = torch.cat([draw(whole, path, settings, step)[0] for step in range(4)])
+    assert len(torch.unique(seen.flatten(1), dim=0)) == 20
+    shared = torch.cat([draw(whole, path, settings, step, process, 2)[0] for step in range(2) for process in range(2)])
+    assert len(torch.unique(shared.flatten(1), dim=0)) == 20
+    first, second = (draw(whole, path, settings, 0, process, 2)[1] for process in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_the_average_by_hand():
+    net = torch.nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(0.0)
+    ema = Ema(net, 0.5)
+    net.weight.data.fill_(1.0)
+    ema.update(net, 0)  # d = min(0.5, 1/10)
+    assert ema.model.weight.item() == pytest.approx(0.9)
+    ema.update(net, 1000)
+    assert ema.model.weight.item() == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(steps=0), dict(lr=-1.0), dict(lr=float("nan")), dict(ema=1.0), dict(batch_size=0), dict(precision="f8")]
+)
+def test_a_senseless_recipe_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Recipe(**wrong)
+
+
+def test_the_learning_rate_warms_up_stays_and_falls():
+    r = Recipe(steps=100, warmup=10, decay=20, lr=1.0)
+    assert [r.lr_at(s) for s in (0, 4, 9, 50, 80, 90, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 0.5, 0.05])
