@@ -1,7 +1,7 @@
 """Draw the loss curves of the shipped twins on the same axes, and say which learnt faster.
 
-    python docs/twins.py thin runs/plain runs/skip      # once, after training: writes docs/records/twins.jsonl
-    python docs/twins.py draw                           # docs/twins.png and the figures for docs/models.md
+python docs/twins.py thin runs/plain runs/skip      # once, after training: writes docs/records/twins.jsonl
+python docs/twins.py draw                           # docs/twins.png and the figures for docs/models.md
 """
 
 import json
@@ -27,13 +27,20 @@ def thin(plain: Path, skip: Path) -> None:
     with RECORDS.open("w") as out:
         for start in range(0, steps - CELL + 1, CELL):
             cell = slice(start, start + CELL)
-            record = {"step": start + CELL, "plain": a[cell].mean(), "skip": b[cell].mean(), "skip_minus_plain": (b - a)[cell].mean()}
+            record = {
+                "step": start + CELL,
+                "plain": a[cell].mean(),
+                "skip": b[cell].mean(),
+                "skip_minus_plain": (b - a)[cell].mean(),
+            }
             out.write(json.dumps({k: round(float(v), 6) for k, v in record.items()}) + "\n")
 
 
 def draw() -> None:
     rows = [json.loads(line) for line in RECORDS.open()]
-    step, plain, skip, gap = (np.array([row[key] for row in rows]) for key in ("step", "plain", "skip", "skip_minus_plain"))
+    step, plain, skip, gap = (
+        np.array([row[key] for row in rows]) for key in ("step", "plain", "skip", "skip_minus_plain")
+    )
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, height_ratios=[2, 1], layout="constrained")
     top.semilogy(step, plain, label="plain DiT", color="tab:blue")
     top.semilogy(step, skip, label="Skip-DiT", color="tab:orange")
@@ -50,7 +57,9 @@ def draw() -> None:
         error = 1.96 * relative.std(ddof=1) / np.sqrt(len(relative))
         print(f"{name}: Skip-DiT's loss is {relative.mean():+.2f} % +- {error:.2f} of the plain DiT's")
     reached = [int(step[np.argmax(skip <= value)]) for value in (plain[-1:].mean(),) if (skip <= value).any()]
-    print(f"plain ends at {plain[-1]:.4f} after {step[-1]} steps; Skip-DiT first gets there at step {reached or 'never'}")
+    print(
+        f"plain ends at {plain[-1]:.4f} after {step[-1]} steps; Skip-DiT first gets there at step {reached or 'never'}"
+    )
 
 
 if __name__ == "__main__":

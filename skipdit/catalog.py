@@ -8,17 +8,18 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skipdit.core.policy import Policy
+if TYPE_CHECKING:  # it needs torch, and names alone are to be had at once
+    from skipdit.core.policy import Policy
 
 
 class Namesakes(ModuleType):
     """A package whose modules are known by what they define under their own name: `methods.fora` is the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and hasattr(value, name):
-            value = getattr(value, name)
+        if isinstance(value, ModuleType) and name in vars(value):
+            value = vars(value)[name]
         super().__setattr__(name, value)
 
     @classmethod
@@ -51,12 +52,13 @@ class Catalog:
 
     def _folder(self) -> Path:
         spec = importlib.util.find_spec(self.package)
-        assert spec is not None and spec.submodule_search_locations
+        assert spec is not None
+        assert spec.submodule_search_locations
         return Path(next(iter(spec.submodule_search_locations)))
 
 
-def parse(spelling: str) -> Policy:
-    """"skip_cache(every=2)" -> a policy: one spelling in Python, on the command line, in results and plan files.
+def parse(spelling: str) -> "Policy":
+    """ "skip_cache(every=2)" -> a policy: one spelling in Python, on the command line, in results and plan files.
 
     Only a method's name and literal arguments are understood; an expression is refused. Also takes the paper's
     spelling "N2-700-50". Raises ValueError by name.
@@ -84,8 +86,10 @@ def parse(spelling: str) -> Policy:
 
 
 def near(word: str, known: list[str], most: int = 5) -> str:
-    """What a misspelt word may have meant, as the end of an error message."""
-    close = difflib.get_close_matches(word, known, n=most, cutoff=0.5)
+    """What a misspelt word may have meant, as the end of an error message: names with it inside, then alike ones."""
+    holding = [name for name in known if word and word in name]
+    holding.sort(key=lambda name: (word not in name.split(), len(name)))  # whole words first, short names first
+    close = list(dict.fromkeys(holding + difflib.get_close_matches(word, known, n=most, cutoff=0.5)))[:most]
     return f"; did you mean {', '.join(close)}?" if close else f"; choose from {', '.join(known[:20])}"
 
 

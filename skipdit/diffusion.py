@@ -152,7 +152,7 @@ def _unknown_sampler(name: str, prediction: str) -> str:
 
 
 def _discretized_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """log p(x) of 8-bit values x in [-1, 1] under a Gaussian, with the tails in the outermost bins (2006.11239, eq. 13)."""
+    """log p(x) of 8-bit x in [-1, 1] under a Gaussian, the tails in the outermost bins (arXiv 2006.11239, eq. 13)."""
     normal = torch.distributions.Normal(torch.zeros((), device=x.device), torch.ones((), device=x.device))
     inverse = (-log_scale).exp()
     upper = normal.cdf((x - mean + 1 / 255) * inverse)

@@ -42,7 +42,10 @@ def test_variational_term_by_hand(prediction):
         abar, before = path.alphas_cumprod[t].item(), path.alphas_cumprod[t - 1].item() if t else 1.0
         beta = path.betas[t].item()
         mean = beta * math.sqrt(before) / (1 - abar) * X0[i] + (1 - before) * math.sqrt(1 - beta) / (1 - abar) * x_t[i]
-        low = max((1 - before) / (1 - abar) * beta, (path.betas[1] * (1 - path.alphas_cumprod[0]) / (1 - path.alphas_cumprod[1])).item() if t < 2 else 0)
+        low = max(
+            (1 - before) / (1 - abar) * beta,
+            (path.betas[1] * (1 - path.alphas_cumprod[0]) / (1 - path.alphas_cumprod[1])).item() if t < 2 else 0,
+        )
         log_variance = math.log(low) + 0.65 * (math.log(beta) - math.log(low))
         a, s = math.sqrt(abar), math.sqrt(1 - abar)
         x0 = (x_t[i] - s * guess[i]) / a if prediction == "epsilon" else a * x_t[i] - s * guess[i]

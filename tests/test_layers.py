@@ -56,7 +56,9 @@ def test_imports_point_down():
     wrong = []
     for path in sorted(ROOT.rglob("*.py")):
         relative = path.relative_to(ROOT)
-        own = "" if relative.name == "__init__.py" and len(relative.parts) == 1 else relative.parts[0].removesuffix(".py")
+        own = (
+            "" if relative.name == "__init__.py" and len(relative.parts) == 1 else relative.parts[0].removesuffix(".py")
+        )
         for name in imports(path):
             other = unit(name.split("."))
             if other in SHELL and own not in SHELL:

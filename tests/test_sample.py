@@ -51,7 +51,9 @@ def test_a_seed_gives_each_image_its_noise_whatever_the_batch_or_the_order(sampl
 def test_guidance_in_two_passes_equals_one_batch(learn_sigma):
     net = model(learn_sigma=learn_sigma, prediction="epsilon")
     batched = skipdit.sample(net, [0, 1], 0, steps=4, guidance=3.0)
-    torch.testing.assert_close(skipdit.sample(net, [0, 1], 0, steps=4, guidance=3.0, two_pass=True), batched, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        skipdit.sample(net, [0, 1], 0, steps=4, guidance=3.0, two_pass=True), batched, atol=1e-4, rtol=0
+    )
     assert not torch.allclose(skipdit.sample(net, [0, 1], 0, steps=4, guidance=1.0), batched, atol=1e-3)
 
 

@@ -1,8 +1,10 @@
 """The class-conditional diffusion transformer (DiT, arXiv 2212.09748), with long skip branches as an option."""
 
 import math
+import re
 from functools import partial
-from typing import ClassVar, TypedDict
+from pathlib import Path
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -14,6 +16,8 @@ from skipdit.core.backbone import Backbone, Contract
 from skipdit.core.skips import Join, Replace, add_skips
 
 JOINS = {"join": Join, "replace": Replace}
+WEIGHTS = Path(__file__).parents[1] / "weights"  # a folder for each model that ships with the package
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 # ---- embedders ------------------------------------------------------------------------------------------------------
@@ -32,7 +36,7 @@ class TimestepEmbedder(nn.Module):
         powers = torch.arange(half, dtype=torch.float32, device=t.device) / half
         angles = t.float()[:, None] * torch.exp(-math.log(10000) * powers)  # (B, half)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)  # (B, frequencies)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))  # (B, D)
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))  # (B, D)
 
 
 class LabelEmbedder(nn.Module):
@@ -190,22 +194,38 @@ class DiT(ModelMixin, ConfigMixin):
         if skips is not None:
             add_skips(self, hidden_size, JOINS[skips])
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "DiT":
+        """Load a shipped model ("emoji-skip"), a folder, or "owner/name" of the Hugging Face hub.
+
+        Weights come as float32 whatever they are stored as; `torch_dtype` asks for another type.
+        Raises FileNotFoundError where there is none, ValueError for a model of another class.
+        """
+        source = located(name)
+        try:
+            kind = cls.load_config(source).get("_class_name")
+        except OSError as error:
+            reason = str(error).strip().split("\n")[0]
+            raise FileNotFoundError(
+                f"no model {str(name)!r}, neither a folder here nor on the hub: {reason}"
+            ) from error
+        if kind != cls.__name__:
+            raise ValueError(f"{name} holds a {kind}, not a {cls.__name__}")
+        return super().from_pretrained(source, **{"torch_dtype": torch.float32, **kwargs})
+
     def initialize_weights(self) -> None:
         """As in the DiT paper: Xavier linears, normal embeddings, and zeros wherever a block or the output begins."""
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                nn.init.xavier_uniform_(module.weight.flatten(1))
+                nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.x_embedder.proj.out_channels, -1))
-        nn.init.zeros_(self.x_embedder.proj.bias)
-        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(linear.weight, std=0.02)
-        gates = [block.adaLN_modulation[-1] for block in self.blocks] + [self.final_layer.adaLN_modulation[-1]]
-        for linear in (*gates, self.final_layer.linear):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for name, parameter in self.named_parameters():
+            if name.startswith("t_embedder") and name.endswith("weight"):
+                nn.init.normal_(parameter, std=0.02)
+            elif "adaLN_modulation" in name or name.startswith("final_layer.linear"):
+                nn.init.zeros_(parameter)
 
     def unpatchify(self, x: Tensor) -> Tensor:
         side, p = self.config.input_size // self.config.patch_size, self.config.patch_size
@@ -221,6 +241,26 @@ class DiT(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = self._gradient_checkpointing_func(block, x, c) if self.gradient_checkpointing else block(x, c)
         return self.unpatchify(self.final_layer(x, c))  # (B, C or 2C, H, W)
+
+
+def shipped() -> list[str]:
+    """Names of the models that ship with the package."""
+    return sorted(folder.parent.name for folder in WEIGHTS.glob("*/config.json"))
+
+
+def located(name: str | Path) -> str | Path:
+    """The folder of a shipped model, or the folder or hub id itself. Raises FileNotFoundError for none of them."""
+    if str(name) in shipped():
+        return WEIGHTS / str(name)
+    if (Path(name) / "config.json").is_file():
+        return name
+    if Path(name).is_dir():
+        inside = "the folder that a model was saved in, such as RUN/checkpoint-0000500/ema"
+        raise FileNotFoundError(f"{name} holds no config.json: name {inside}")
+    if HUB_ID.fullmatch(str(name)) and not Path(name).parent.is_dir():
+        return name
+    ours = ", ".join(shipped()) or "none in this package"
+    raise FileNotFoundError(f"no model {str(name)!r}: name a shipped one ({ours}), a folder, or owner/name of the hub")
 
 
 # ---- the sizes of the DiT paper (table 1) ---------------------------------------------------------------------------

@@ -38,7 +38,9 @@ def attach(
     if not isinstance(policy, Policy):
         raise TypeError(f"attach: {policy!r} is no policy; call the method first, such as methods.skip_cache(every=2)")
     if active(model) is not None:
-        raise RuntimeError(f"{type(model).__name__} has a policy attached in this thread already: leave that block first")
+        raise RuntimeError(
+            f"{type(model).__name__} has a policy attached in this thread already: leave that block first"
+        )
     backbone = backbone or Backbone.of(model)
     sites = policy.where(model, backbone)
     if not sites:

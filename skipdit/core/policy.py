@@ -17,7 +17,7 @@ Memory = dict[str, Any]  # what one site remembers during one run, handed in by 
 class Step(NamedTuple):
     """A place on the clock of one stream."""
 
-    index: int  # 0 is the first step of the run
+    index: int  # type: ignore[assignment]  # 0 is the first step of the run
     total: int | None = None  # how many steps the run has, where that is known
     t: float | None = None  # the timestep, in the units of the sampler
 

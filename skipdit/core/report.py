@@ -30,7 +30,8 @@ class Report:
         return (
             f"{self.steps} steps: {self.computed} computed, {self.stood_in} stood in; "
             f"{self.blocks_run} of {self.blocks_in_full} blocks run; "
-            f"{self.spared_flops / 1e9:.2f} of {(self.flops + self.spared_flops) / 1e9:.2f} GFLOPs spared ({share:.0%}), "
+            f"{self.spared_flops / 1e9:.2f} of {(self.flops + self.spared_flops) / 1e9:.2f} GFLOPs spared "
+            f"({share:.0%}), "
             f"ideal speed-up {self.ideal_speedup:.2f}x; at most {self.bytes_held / 1e6:.2f} MB held"
         )
 
@@ -57,4 +58,3 @@ def report(run: "Run") -> Report:
         ideal_speedup=full / (full - spared) if full > spared else 1.0,
         bytes_held=run.bytes_held,
     )
-

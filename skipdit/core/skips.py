@@ -61,7 +61,7 @@ def add_skips(
     """Give a model long skip branches, in place, and return it.
 
     width    channels D of the main stream
-    join     what joins the branch to the main stream: Join keeps a trained model as it was, Replace is the published form
+    join     how the branch joins the main stream: Join keeps a trained model as it was, Replace is the published one
     pairs    (source, target) block numbers; the paper's mirror pairs when left out
 
     The branches become `model.skip_branches`, keyed by the target block; the blocks keep their names.

@@ -42,7 +42,14 @@ class Stack(nn.ModuleList):
                 yield partial(self._through, run, taps, index, block, index in tapped)
 
     def _through(
-        self, run: Run | None, taps: dict[int, tuple[Tensor, bool]], index: int, block: nn.Module, tap: bool, *args: Any, **kwargs: Any
+        self,
+        run: Run | None,
+        taps: dict[int, tuple[Tensor, bool]],
+        index: int,
+        block: nn.Module,
+        tap: bool,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         """One block: join its branch and run it, or let the run stand in for the span that it belongs to."""
         places, span = self.places[index], None

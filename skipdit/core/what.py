@@ -34,9 +34,7 @@ class Estimate:
     def predict(self, memory: Memory, step: Step, x: Flow) -> Flow:
         seen = memory["seen"]
         weights = self.rule([index for index, _ in seen], step.index)
-        value: Flow = tuple(
-            _weighted(weights, [flow[stream] for _, flow in seen]) for stream in range(len(x))
-        )
+        value: Flow = tuple(_weighted(weights, [flow[stream] for _, flow in seen]) for stream in range(len(x)))
         return tuple(a + b for a, b in zip(x, value, strict=True)) if self.change else value
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def psnr(candidate: Tensor, reference: Tensor) -> Tensor:
-    """(N, C, H, W) images in [-1, 1] -> (N,) dB, peak 2; equal images give infinity. Raises ValueError for other shapes."""
+    """(N, C, H, W) in [-1, 1] -> (N,) dB; equal images give infinity. Raises ValueError for unequal shapes."""
     if candidate.shape != reference.shape:
         raise ValueError(f"psnr: {tuple(candidate.shape)} against {tuple(reference.shape)}: the shapes must be equal")
     error = (candidate.double() - reference.double()).square().flatten(1).mean(1)  # (N,)

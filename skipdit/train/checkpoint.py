@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 PREFIX = "checkpoint-"
+MAY_CHANGE = {"steps", "decay"}  # of a recipe, when a run goes on: how long it lasts and how it ends
 
 
 class Resumed(NamedTuple):
@@ -19,7 +21,7 @@ class Resumed(NamedTuple):
 
 
 def latest(run: Path) -> Resumed | None:
-    """The newest whole checkpoint of a run. One that was cut off in writing still has its partial name and is passed over."""
+    """The newest whole checkpoint of a run; one that was cut off in writing keeps its partial name and is passed over."""
     found = [p for p in run.glob(PREFIX + "*") if p.name.removeprefix(PREFIX).isdigit()]
     if not found:
         return None
@@ -39,6 +41,32 @@ def save(run: Path, step: int, model: Any, ema: Any, optimizer: torch.optim.Opti
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     return final
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """What a checkpoint was made with: "step", "recipe", "images", "processes" and the model's "config"."""
+    config = json.loads((folder / "model" / "config.json").read_text())
+    return {**json.loads((folder / "state.json").read_text()), "config": public(config)}
+
+
+def public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's config without what diffusers adds to it."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def refuse_another(folder: Path, about: Mapping[str, Any], model: Any) -> None:
+    """Raises ValueError, naming what differs, where a checkpoint was made with another recipe, model or data set."""
+    was, config = stored(folder), json.loads(json.dumps(public(model.config)))  # lists, as JSON has no tuples
+    pairs = [(name, was["recipe"].get(name), now) for name, now in about["recipe"].items() if name not in MAY_CHANGE]
+    pairs += [(name, was["config"].get(name), now) for name, now in config.items()]
+    pairs += [(name, was[name], about[name]) for name in ("images", "processes")]
+    differ = [f"{name} was {_brief(a)} and is {_brief(b)}" for name, a, b in pairs if a != b]
+    if differ:
+        raise ValueError(f"{folder} can't be gone on with: {'; '.join(differ)}: say the same, or begin another run")
+
+
+def _brief(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, (list, tuple)) else repr(value)
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:

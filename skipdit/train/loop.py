@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +22,15 @@ from skipdit.train.recipe import Recipe
 Progress = Callable[[int, dict[str, float]], None]  # called after each step with its number and figures
 
 
+class Parts(NamedTuple):
+    """What a step works on."""
+
+    network: nn.Module  # the model as Accelerate wraps it
+    ema: Ema
+    optimizer: Any
+    accelerator: Accelerator
+
+
 def train(
     model: Any,
     data: ImageSet,
@@ -34,55 +43,37 @@ def train(
     accelerator: Accelerator | None = None,
     on_step: Progress | None = None,
     on_save: Callable[[int, Any], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train a DiT on images; return the step that was reached.
 
     Writes checkpoints and `metrics.jsonl` into `run`. With `resume` it goes on from the newest checkpoint, to the same
-    weights, bit for bit, as if it had never stopped. `on_save(step, ema_model)` is called after each checkpoint.
-    Raises FileExistsError where `run` holds another run, FloatingPointError when the loss is no longer a number.
+    weights, bit for bit, as if it had never stopped. `on_save(step, ema_model)` is called after each checkpoint; `stop`
+    is asked before each step, and the run then ends with a checkpoint.
+    Raises FileExistsError where `run` holds another run, ValueError where it was begun with another recipe or model,
+    FloatingPointError when the loss is no longer a number.
     """
     accelerator = accelerator or Accelerator(mixed_precision=recipe.precision)
-    start = _begin(run, resume)
-    freeze(model, recipe.freeze)
-    ema = Ema(model, recipe.ema)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    step = 0
-    if start is not None:
-        step = start.step
-        checkpoint.load_weights(model, start.folder / "model")
-        checkpoint.load_weights(ema.model, start.folder / "ema")
-        checkpoint.load_optimizer(optimizer, start.folder)
-    ema.model.to(accelerator.device)
+    about = {"recipe": asdict(recipe), "images": len(data), "processes": accelerator.num_processes}
+    start = _begin(run, resume, about, model)
+    parts = _prepare(model, recipe, accelerator, start)
     path = path_of(model.config.prediction, model.config.learn_sigma)
-    network, optimizer = accelerator.prepare(model.train(), optimizer)
     deadline = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
+    step = saved = start.step if start else 0
 
     def save() -> None:
         if accelerator.is_main_process:
-            about = {"recipe": asdict(recipe), "images": len(data), "processes": accelerator.num_processes}
-            checkpoint.save(run, step, accelerator.unwrap_model(network), ema.model, optimizer.optimizer, about)
-            checkpoint.prune(run, keep)
+            _save(run, step, parts, about, keep)
             if on_save:
-                on_save(step, ema.model)
+                on_save(step, parts.ema.model)
         accelerator.wait_for_everyone()
 
-    saved, clock = step, time.perf_counter()
+    clock = time.perf_counter()
     with (run / "metrics.jsonl").open("a") as log:
-        while step < recipe.steps and time.monotonic() < deadline:
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr_at(step)
-            with plain_attention(accelerator.device):
-                loss, norm = _one_step(network, path, optimizer, accelerator, data, recipe, step)
-            ema.update(accelerator.unwrap_model(network), step)
-            step += 1
-            now = time.perf_counter()
-            figures = {
-                "loss": loss,
-                "grad_norm": norm,
-                "lr": recipe.lr_at(step - 1),
-                "images_per_s": recipe.batch_size * accelerator.num_processes / (now - clock),
-            }
+        while step < recipe.steps and not _any(accelerator, stop() or time.monotonic() >= deadline):
+            figures = _one_step(parts, path, data, recipe, step)
+            step, now = step + 1, time.perf_counter()
+            figures["images_per_s"] = recipe.batch_size * accelerator.num_processes / (now - clock)
             clock = now
             if accelerator.is_main_process:
                 log.write(json.dumps({"step": step, **figures, "time": time.time()}) + "\n")
@@ -97,23 +88,54 @@ def train(
     return step
 
 
-def _one_step(
-    network: nn.Module, path: Any, optimizer: Any, accelerator: Accelerator, data: ImageSet, recipe: Recipe, step: int
-) -> tuple[float, float]:
-    """Draw a batch, take one optimizer step; (loss, gradient norm)."""
+def _prepare(model: Any, recipe: Recipe, accelerator: Accelerator, start: checkpoint.Resumed | None) -> Parts:
+    """The model, its average and its optimizer, as new or as a checkpoint left them."""
+    freeze(model, recipe.freeze)
+    ema = Ema(model, recipe.ema)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    if start is not None:
+        checkpoint.load_weights(model, start.folder / "model")
+        checkpoint.load_weights(ema.model, start.folder / "ema")
+        checkpoint.load_optimizer(optimizer, start.folder)
+    ema.model.to(accelerator.device)
+    network, optimizer = accelerator.prepare(model.train(), optimizer)
+    return Parts(network, ema, optimizer, accelerator)
+
+
+def _save(run: Path, step: int, parts: Parts, about: dict[str, Any], keep: int) -> None:
+    model = parts.accelerator.unwrap_model(parts.network)
+    checkpoint.save(run, step, model, parts.ema.model, parts.optimizer.optimizer, about)
+    checkpoint.prune(run, keep)
+
+
+def _any(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether any process says so: all of them leave the loop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
+
+
+def _one_step(parts: Parts, path: Any, data: ImageSet, recipe: Recipe, step: int) -> dict[str, float]:
+    """Draw a batch, take one optimizer step, move the average; the step's figures."""
+    network, ema, optimizer, accelerator = parts
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr_at(step)
     x0, noise, t, y, style = draw(data, path, recipe, step, accelerator.process_index, accelerator.num_processes)
     x0, noise, t, y = (v.to(accelerator.device) for v in (x0, noise, t, y))
     condition = () if style is None else (style.to(accelerator.device),)
-    output = network(path.noised(x0, noise, t), t, y, *condition)
-    loss = path.loss(output, x0, noise, t).mean()
-    accelerator.backward(loss)
+    with plain_attention(accelerator.device):
+        output = network(path.noised(x0, noise, t), t, y, *condition)
+        loss = path.loss(output, x0, noise, t).mean()
+        accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
     optimizer.zero_grad()
     value = loss.item()
     if value != value:
         raise FloatingPointError(f"the loss is NaN at step {step}: lower lr ({recipe.lr}) or train in float32")
-    return value, float(norm)
+    ema.update(accelerator.unwrap_model(network), step)
+    return {"loss": value, "grad_norm": float(norm), "lr": recipe.lr_at(step)}
 
 
 def draw(
@@ -160,12 +182,14 @@ def plain_attention(device: torch.device) -> Any:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def _begin(run: Path, resume: bool) -> checkpoint.Resumed | None:
+def _begin(run: Path, resume: bool, about: dict[str, Any], model: Any) -> checkpoint.Resumed | None:
     """Make or reopen the run's folder; cut its metrics back to the checkpoint that it resumes from."""
     run.mkdir(parents=True, exist_ok=True)
     found, metrics = checkpoint.latest(run), run / "metrics.jsonl"
     if not resume and (found or metrics.exists()):
         raise FileExistsError(f"{run} holds a run already: go on with it (--resume) or name another folder")
+    if found:
+        checkpoint.refuse_another(found.folder, about, model)
     if metrics.exists():
         whole = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
         kept = [line for line in whole if found and json.loads(line)["step"] <= found.step]

@@ -1,30 +1,33 @@
 """What a training run is told: one frozen value, stored beside every checkpoint."""
 
 from dataclasses import dataclass, fields
+from typing import Annotated, get_type_hints
+
+AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings of a run. The defaults train the shipped emoji models. Raises ValueError by name for a senseless one."""
 
-    steps: int = 9000  # optimizer steps
-    batch_size: int = 64  # images a step and process
-    lr: float = 1e-3  # AdamW, constant after the warm-up
-    warmup: int = 200  # steps of linear warm-up
-    decay: int = 1500  # last steps, over which lr falls linearly to 0
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest norm of the gradient
-    ema: float = 0.999  # decay of the moving average
-    seed: int = 0
-    precision: str = "no"  # "no" (float32), "bf16" or "fp16", through Accelerate
-    freeze: str = ""  # "backbone": train the skip branches alone; or a comma-separated list of name parts to freeze
+    steps: Annotated[int, "optimizer steps"] = 9000
+    batch_size: Annotated[int, "images a step and process"] = 64
+    lr: Annotated[float, "learning rate of AdamW, constant after the warm-up"] = 1.5e-3
+    warmup: Annotated[int, "steps of linear warm-up"] = 200
+    decay: Annotated[int, "last steps, over which lr falls linearly to 0"] = 1500
+    weight_decay: Annotated[float, "weight decay of AdamW"] = 0.0
+    clip: Annotated[float, "largest norm of the gradient"] = 1.0
+    ema: Annotated[float, "decay of the moving average"] = 0.999
+    seed: Annotated[int, "of the weights, the order of the images, the noise and the timesteps"] = 0
+    precision: Annotated[str, "'no' (float32), 'bf16' or 'fp16', through Accelerate"] = "bf16"
+    freeze: Annotated[str, "'backbone': train the skip branches alone; or comma-separated name parts to freeze"] = ""
 
     def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
         for f in fields(self):
-            value = getattr(self, f.name)
-            low = {"warmup": 0, "decay": 0, "weight_decay": 0, "seed": 0, "ema": 0}.get(f.name)
-            if f.type in (int, float) and not (value >= low if low is not None else value > 0):
-                raise ValueError(f"recipe: {f.name}={value!r} must be {'at least 0' if low == 0 else 'positive'}")
+            value, low = getattr(self, f.name), f.name in AT_LEAST_0
+            if kinds[f.name] in (int, float) and not (value >= 0 if low else value > 0):
+                raise ValueError(f"recipe: {f.name}={value!r} must be {'at least 0' if low else 'positive'}")
         if self.ema >= 1:
             raise ValueError(f"recipe: ema={self.ema!r} must be below 1")
         if self.precision not in ("no", "bf16", "fp16"):

@@ -41,7 +41,9 @@ def test_the_norm_computes_in_float32():
     assert torch.equal(branch.norm(x), want)
 
 
-@pytest.mark.parametrize(("depth", "pairs"), [(1, []), (2, [(0, 1)]), (5, [(0, 4), (1, 3)]), (6, [(0, 5), (1, 4), (2, 3)])])
+@pytest.mark.parametrize(
+    ("depth", "pairs"), [(1, []), (2, [(0, 1)]), (5, [(0, 4), (1, 3)]), (6, [(0, 5), (1, 4), (2, 3)])]
+)
 def test_mirror_pairs(depth, pairs):
     assert mirror(depth) == pairs
 

@@ -31,7 +31,16 @@ def shaken(model: nn.Module) -> nn.Module:
 def dit(skips: str | None, depth: int = 6) -> DiT:
     torch.manual_seed(0)
     return shaken(
-        DiT(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=depth, num_heads=2, num_classes=5, skips=skips)
+        DiT(
+            input_size=8,
+            patch_size=4,
+            in_channels=3,
+            hidden_size=32,
+            depth=depth,
+            num_heads=2,
+            num_classes=5,
+            skips=skips,
+        )
     )
 
 

@@ -20,7 +20,10 @@ def counts(policy, timesteps):
 @pytest.mark.parametrize(
     ("task", "every", "full", "cached"),
     [
-        *[("class-to-video", n, *c) for n, c in {2: (28, 22), 3: (21, 29), 4: (17, 33), 5: (16, 34), 6: (14, 36)}.items()],
+        *[
+            ("class-to-video", n, *c)
+            for n, c in {2: (28, 22), 3: (21, 29), 4: (17, 33), 5: (16, 34), 6: (14, 36)}.items()
+        ],
         *[("text-to-video", n, *c) for n, c in {2: (33, 17), 3: (28, 22), 4: (25, 25)}.items()],
         *[("hunyuan", n, *c) for n, c in {2: (33, 17), 3: (28, 22), 4: (25, 25), 5: (24, 26), 6: (22, 28)}.items()],
     ],

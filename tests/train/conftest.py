@@ -1,8 +1,13 @@
 """Each test gets one thread, so that sums are the same in every process, and an Accelerate of its own."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

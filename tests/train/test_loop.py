@@ -12,6 +12,7 @@ import torch
 
 from skipdit.backbones.dit import DiT
 from skipdit.data import ImageSet
+from skipdit.diffusion import path_of
 from skipdit.train import Recipe, checkpoint, freeze, train
 from skipdit.train.ema import Ema
 from skipdit.train.loop import draw
@@ -49,7 +50,7 @@ def equal(a, b):
 def test_resume_equals_a_run_that_never_stopped(tmp_path, precision):
     whole = recipe(precision=precision)
     train(model(), data(), whole, tmp_path / "whole", save_every=3)
-    train(model(), data(), whole, tmp_path / "halves", save_every=3, stop=lambda: (tmp_path / "halves" / "checkpoint-0000003").exists())
+    train(model(), data(), whole, tmp_path / "halves", save_every=3, stop=_after(tmp_path / "halves", 3))
     torch.rand(5)  # whatever happens in between
     assert train(model(), data(), whole, tmp_path / "halves", save_every=3, resume=True) == 6
     for which in ("model", "ema"):
@@ -137,7 +138,7 @@ def test_freezing_refuses_by_name(names, message):
 
 
 def test_every_image_comes_once_an_epoch_and_processes_share_it():
-    whole, settings, path = data(20), recipe(batch_size=5), __import__("skipdit.diffusion").diffusion.path_of("epsilon")
+    whole, settings, path = data(20), recipe(batch_size=5), path_of("epsilon")
     seen = torch.cat([draw(whole, path, settings, step)[0] for step in range(4)])
     assert len(torch.unique(seen.flatten(1), dim=0)) == 20
     shared = torch.cat([draw(whole, path, settings, step, process, 2)[0] for step in range(2) for process in range(2)])
@@ -158,7 +159,8 @@ def test_the_average_by_hand():
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(steps=0), dict(lr=-1.0), dict(lr=float("nan")), dict(ema=1.0), dict(batch_size=0), dict(precision="f8")]
+    "wrong",
+    [dict(steps=0), dict(lr=-1.0), dict(lr=float("nan")), dict(ema=1.0), dict(batch_size=0), dict(precision="f8")],
 )
 def test_a_senseless_recipe_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -1,0 +1,99 @@
+"""A labelled set of images in memory, and its folder on disk."""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HELD_OUT = 0.05  # share of (concept, style) pairs that no training run sees
+
+
+def is_held_out(label: str, style: str) -> bool:
+    """A fixed 5 % of (concept, style) pairs, chosen by a hash of their names: the same for everybody, for ever."""
+    digest = hashlib.sha256(f"{label}|{style}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images x (N, 3, H, W) uint8, classes y (N,), styles (N,) or None, and what the numbers mean."""
+
+    x: Tensor
+    y: Tensor
+    style: Tensor | None
+    class_names: tuple[str, ...]
+    style_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def split(self) -> tuple["ImageSet", "ImageSet"]:
+        """(training, held-out) images. Without styles every image is for training."""
+        if self.style is None:
+            return self, self._rows(torch.zeros(len(self), dtype=torch.bool))
+        held = torch.tensor(
+            [is_held_out(self.class_names[y], self.style_names[s]) for y, s in zip(self.y, self.style, strict=True)]
+        )
+        return self._rows(~held), self._rows(held)
+
+    def _rows(self, keep: Tensor) -> "ImageSet":
+        style = None if self.style is None else self.style[keep]
+        return ImageSet(self.x[keep], self.y[keep], style, self.class_names, self.style_names)
+
+    def resized(self, size: int) -> "ImageSet":
+        """The set at another side length, averaged over whole cells. Raises ValueError where the cells don't fit."""
+        side = self.x.shape[-1]
+        if size == side:
+            return self
+        if side % size:
+            raise ValueError(f"the data are {side} x {side} pixels: size={size} must divide that")
+        cells = side // size
+        x = self.x.unflatten(-1, (size, cells)).unflatten(-3, (size, cells))  # (N, 3, s, c, s, c)
+        x = x.float().mean((-3, -1)).round().to(torch.uint8)  # (N, 3, s, s)
+        return ImageSet(x, self.y, self.style, self.class_names, self.style_names)
+
+
+def to_model(x: Tensor) -> Tensor:
+    """uint8 images -> float32 in [-1, 1]."""
+    return x.float() / 127.5 - 1
+
+
+def write_images(folder: Path, x: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
+    """Write x (N, H, W, 3) uint8 and one row an image as `images.npz` and `rows.json`, each aside and then renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / "images.partial.npz"
+    np.savez_compressed(aside, x=x)
+    aside.replace(folder / "images.npz")
+    aside = folder / "rows.json.partial"
+    aside.write_text(json.dumps(list(rows), ensure_ascii=False), encoding="utf-8")
+    aside.replace(folder / "rows.json")
+
+
+def read_images(folder: Path) -> ImageSet:
+    """Read what `write_images` wrote. Raises ValueError for a damaged or mismatched pair of files."""
+    try:
+        with np.load(folder / "images.npz", allow_pickle=False) as arrays:
+            x = arrays["x"]
+        rows = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+        labels, drawn_in = [r["label"] for r in rows], [r["style"] for r in rows]
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: images.npz or rows.json is damaged ({error}): build the data again") from error
+    if len(rows) != len(x) or x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:
+        raise ValueError(f"{folder}: {x.dtype} images {x.shape} but {len(rows)} rows: build the data again")
+    classes = {name: i for i, name in enumerate(sorted(set(labels)))}
+    styles = {name: i for i, name in enumerate(sorted(set(drawn_in)))}
+    return ImageSet(
+        torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(),  # (N, 3, H, W)
+        torch.tensor([classes[label] for label in labels]),  # (N,)
+        torch.tensor([styles[style] for style in drawn_in]),  # (N,)
+        tuple(classes),
+        tuple(styles),
+    )
