@@ -17,6 +17,7 @@ from skipdit.core.skips import Join, Replace, add_skips
 
 JOINS = {"join": Join, "replace": Replace}
 WEIGHTS = Path(__file__).parents[1] / "weights"  # a folder for each model that ships with the package
+WHERE = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
@@ -201,9 +202,9 @@ class DiT(ModelMixin, ConfigMixin):
         Weights come as float32 whatever they are stored as; `torch_dtype` asks for another type.
         Raises FileNotFoundError where there is none, ValueError for a model of another class.
         """
-        source = located(name)
+        source = name if (Path(name) / kwargs.get("subfolder", "") / "config.json").is_file() else located(name)
         try:
-            kind = cls.load_config(source).get("_class_name")
+            kind = cls.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs}).get("_class_name")
         except OSError as error:
             reason = str(error).strip().split("\n")[0]
             raise FileNotFoundError(
@@ -234,12 +235,17 @@ class DiT(ModelMixin, ConfigMixin):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, style: Tensor | None = None) -> Tensor:
         """Noisy images x (B, C, H, W), timesteps t (B,), classes y (B,), styles (B,) -> (B, C or 2C, H, W)."""
+        if (style is not None) != bool(self.config.num_styles):
+            raise ValueError(
+                f"DiT: num_styles={self.config.num_styles}, but style is {'left out' if style is None else 'given'}"
+            )
         x = self.x_embedder(x) + self.pos_embed  # (B, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
         if style is not None:
             c = c + self.style_embedder(style)  # (B, D)
+        checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = self._gradient_checkpointing_func(block, x, c) if self.gradient_checkpointing else block(x, c)
+            x = self._gradient_checkpointing_func(block, x, c) if checkpointed else block(x, c)
         return self.unpatchify(self.final_layer(x, c))  # (B, C or 2C, H, W)
 
 

@@ -78,6 +78,7 @@ def _load(file: Path) -> Any:
     """What is stored in a file. Only tensors, plain containers and the authors' training arguments are let in."""
     if file.is_dir():
         raise ValueError(f"{file} is a folder: DiT.from_pretrained reads those, this reads a file of published weights")
+    file.open("rb").close()  # refuses a file that is missing or not ours to read, by its own error
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -85,8 +86,6 @@ def _load(file: Path) -> Any:
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except OSError:  # missing, or not ours to read
-        raise
     except Exception as cause:
         raise ValueError(
             f"{file} can't be read as weights: it is cut off, or no torch or safetensors file, or it holds more than "

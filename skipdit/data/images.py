@@ -5,7 +5,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,17 @@ class ImageSet:
     def _rows(self, keep: Tensor) -> "ImageSet":
         style = None if self.style is None else self.style[keep]
         return ImageSet(self.x[keep], self.y[keep], style, self.class_names, self.style_names)
+
+    def only(self, labels: Sequence[str]) -> "ImageSet":
+        """The images of these classes, numbered anew. Raises ValueError for an unknown one."""
+        unknown = sorted(set(labels) - set(self.class_names))
+        if unknown:
+            raise ValueError(f"the data have no class {unknown[0]!r} ({len(unknown)} of {len(labels)} are unknown)")
+        names = tuple(name for name in self.class_names if name in set(labels))
+        number = torch.full((len(self.class_names),), -1)
+        number[[self.class_names.index(name) for name in names]] = torch.arange(len(names))
+        kept = self._rows(number[self.y] >= 0)
+        return replace(kept, y=number[kept.y], class_names=names)
 
     def resized(self, size: int) -> "ImageSet":
         """The set at another side length, averaged over whole cells. Raises ValueError where the cells don't fit."""

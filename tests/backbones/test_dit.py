@@ -27,7 +27,7 @@ def tiny(**given) -> DiT:
 
 def inputs(channels: int = 3, side: int = 8) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(1)
-    return torch.randn(3, channels, side, side), torch.tensor([0.0, 17.0, 999.0]), torch.tensor([0, 2, 4])
+    return torch.randn(3, channels, side, side), torch.tensor([0.0, 3.5, 17.0]), torch.tensor([0, 2, 4])
 
 
 # ---- the formulas ---------------------------------------------------------------------------------------------------
@@ -107,6 +107,16 @@ def test_a_style_is_added_to_the_condition():
     want = reference(model, *inputs(), style)
     torch.testing.assert_close(model(*inputs(), style).double(), want, rtol=0, atol=1e-5 * want.abs().max().item())
     assert not torch.allclose(model(*inputs(), style), model(*inputs(), style.flip(0)))
+
+
+def test_timesteps_are_the_cosines_and_sines_of_128_frequencies():
+    embed = dit.TimestepEmbedder(256)
+    embed.mlp = torch.nn.Sequential(torch.nn.Linear(256, 256))
+    torch.nn.init.eye_(embed.mlp[0].weight)
+    torch.nn.init.zeros_(embed.mlp[0].bias)
+    angles = [999 * 10000 ** (-k / 128) for k in range(128)]
+    want = torch.tensor([[f(angle) for f in (math.cos, math.sin) for angle in angles]])
+    torch.testing.assert_close(embed(torch.tensor([999])), want, rtol=0, atol=2e-4)  # 999 in float32
 
 
 def test_positions_are_the_sines_and_cosines_of_column_and_row():
@@ -216,7 +226,8 @@ def test_save_and_load(tmp_path, skips, dtype):
     assert same.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(same.state_dict()[name], weight) for name, weight in model.state_dict().items())
     x, t, y = inputs()
-    assert torch.equal(same(x.to(dtype), t, y), model(x.to(dtype), t, y))
+    style = y % 2
+    assert torch.equal(same(x.to(dtype), t, y, style), model(x.to(dtype), t, y, style))
 
 
 @pytest.mark.parametrize("skips", SKIPS)
@@ -231,7 +242,7 @@ def test_gradient_checkpointing_gives_equal_gradients(skips):
 
     plain = gradients()
     calls = []
-    model.blocks[1].register_forward_hook(lambda *_: calls.append(1))
+    model.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
     model.enable_gradient_checkpointing()
     assert model.is_gradient_checkpointing
     again = gradients()
@@ -254,3 +265,19 @@ def test_a_pipeline_takes_it_as_a_component(tmp_path, skips):
     pipeline = Pipeline.from_pretrained(tmp_path)
     assert isinstance(pipeline.transformer, DiT)
     assert torch.equal(pipeline.transformer(*inputs()), model(*inputs()))
+
+
+def test_a_style_is_asked_for_by_name():
+    torch.manual_seed(0)
+    settings = dict(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=2, num_heads=2, num_classes=3)
+    x, t, y = torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1).long()
+    with pytest.raises(ValueError, match="num_styles=2, but style is left out"):
+        DiT(**settings, num_styles=2)(x, t, y)
+    with pytest.raises(ValueError, match="num_styles=0, but style is given"):
+        DiT(**settings)(x, t, y, y)
+
+
+def test_a_model_in_a_subfolder_loads(tmp_path):
+    model = DiT(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=2, num_heads=2, num_classes=3)
+    model.save_pretrained(tmp_path / "transformer")
+    assert DiT.from_pretrained(tmp_path, subfolder="transformer").config.depth == 2
