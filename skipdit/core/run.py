@@ -124,7 +124,7 @@ class Run:
         if done.blocks != self.depth:
             raise RuntimeError(
                 f"{self.depth - done.blocks} of {self.depth} blocks ran without passing the stack: the model indexes "
-                "or slices its list instead of iterating it, so the policy can't reach them; iterate the list in forward"
+                "or slices its list instead of iterating it, so the policy can't reach them"
             )
         self.trace += [Event(self.step.index, self.step.t, self.stream, s, v) for s, v in done.verdicts.items()]
         self.passes.append((self.step, self.stream, done.ran))

@@ -108,7 +108,7 @@ POLICIES = {
     "forecast of change": Policy(Inner(1, 0), Every(2), forecast(2, change=True)),
     "taylor": Policy(Inner(1, 1), Every(3, warmup=3, tail=1), forecast(2, rule=taylor)),
     "adams_bashforth": Policy(Inner(1, 1), At((0, 1, 2, 5)), forecast(2, rule=adams_bashforth)),
-    "first block": Policy(Inner(1, 0), Drift(1.4), residual()),
+    "first block": Policy(Inner(1, 0), Drift(1.2), residual()),
     "parts": Policy(Parts(("attn",)), Window(Every(2), 700), hold()),
     "range": Policy(Range(2, 4), Every(2), hold()),
 }
