@@ -80,12 +80,14 @@ def contact_sheet(
     count, side = len(rows[0].images), rows[0].images.shape[-1] * scale
     cell = side + GAP
     left = MARGIN + max(_width(text, size) for row in rows for text, size in _lines(row)) + 28
-    heights = [max(cell * (1 + (row.reference is not None)), 8 + LINE * (1 + len(row.notes))) + 2 * GAP for row in rows]
+    heights = [
+        max(cell * (1 + (row.reference is not None)), 12 + LINE * (1 + len(row.notes))) + 2 * GAP for row in rows
+    ]
     heading = [wrap(name, side, 12) for name in columns]
     top = MARGIN + 30 * bool(title) + 24 * bool(subtitle) + 16 * max((len(h) for h in heading), default=0) + 10
     width = max(left + count * cell, *(_width(text, 14) + 2 * MARGIN for text in (subtitle, footer)))
     compared = any(row.reference is not None for row in rows)
-    height = top + sum(heights) + MARGIN + (44 if compared else 0) + (24 if footer else 0)
+    height = top + sum(heights) + MARGIN + (36 if compared else 0) + (22 if footer else 0)
     page = Image.new("RGB", (width + MARGIN, height), PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN - 6), title, INK, _font(22))
@@ -113,7 +115,7 @@ def save(image: Image.Image, path: Path) -> Path:
     return path
 
 
-def wrap(text: str, width: int, size: int, most: int = 2) -> list[str]:
+def wrap(text: str, width: int, size: int, most: int = 3) -> list[str]:
     """Text in lines no wider than `width` pixels, cut off after `most`."""
     lines: list[str] = []
     for word in text.split():
@@ -134,7 +136,7 @@ def _draw_row(page: Image.Image, row: Row, at: tuple[int, int], cell: int, scale
     pen, y = ImageDraw.Draw(page), top
     for text, size in _lines(row):
         pen.text((MARGIN, y), text, INK if size > 13 else FAINT, _font(size))
-        y += LINE
+        y += LINE if size <= 13 else LINE + 4
     for place, tile in enumerate(to_pil(row.images)):
         page.paste(_enlarged(tile, scale), (left + place * cell, top))
     if row.reference is None:
@@ -151,7 +153,7 @@ def _legend(page: Image.Image, at: tuple[int, int], amplify: float) -> None:
     page.paste(Image.fromarray(_coloured(ramp)), (left, top))
     pen = ImageDraw.Draw(page)
     pen.rectangle([(left - 1, top - 1), (left + 160, top + 12)], outline=RULE)
-    text = f"difference, amplified {amplify:g}x: white none, black {1 / amplify:.0%} of the range or more, mean of the channels"
+    text = f"difference, mean of the channels, amplified {amplify:g}x: black is {1 / amplify:.0%} of the range or more"
     pen.text((left + 174, top - 2), text, FAINT, _font(13))
 
 

@@ -21,7 +21,7 @@ class Resumed(NamedTuple):
 
 
 def latest(run: Path) -> Resumed | None:
-    """The newest whole checkpoint of a run; one that was cut off in writing keeps its partial name and is passed over."""
+    """The newest whole checkpoint of a run; one cut off in writing keeps its partial name and is passed over."""
     found = [p for p in run.glob(PREFIX + "*") if p.name.removeprefix(PREFIX).isdigit()]
     if not found:
         return None

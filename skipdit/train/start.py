@@ -22,7 +22,7 @@ def start_from(model: Any, other: Any) -> list[str]:
         elif name in TABLES:
             mine.copy_(_rows(TABLES[name], theirs[name], model.config, other.config))
         elif mine.shape != theirs[name].shape:
-            raise ValueError(f"{name} is {tuple(mine.shape)} here and {tuple(theirs[name].shape)} there: equal sizes only")
+            raise ValueError(f"{name} is {tuple(mine.shape)} here, {tuple(theirs[name].shape)} there: equal sizes only")
         else:
             mine.copy_(theirs[name])
     return fresh

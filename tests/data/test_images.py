@@ -144,3 +144,15 @@ def test_open_images_finds_a_built_set(folder: Path) -> None:
     assert open_images(folder, 2).x.shape == (160, 3, 2, 2)
     with pytest.raises(FileNotFoundError, match="skipdit data emoji"):
         open_images(folder / "absent", 2)
+
+
+def test_only_keeps_the_named_classes_and_numbers_them_anew():
+    x = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 3, 2, 2)
+    whole = ImageSet(x, torch.tensor([0, 1, 2, 1]), torch.tensor([0, 0, 1, 1]), ("ant", "bee", "cat"), ("s", "t"))
+    kept = whole.only(["cat", "bee"])
+    assert kept.class_names == ("bee", "cat")
+    assert kept.y.tolist() == [0, 1, 0]
+    assert kept.x[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert kept.style.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match="no class 'eel'"):
+        whole.only(["eel"])

@@ -32,7 +32,8 @@ def launch(run, mode):
     script = run.parent / "worker.py"
     script.write_text(WORKER)
     command[-1:] = [str(script), str(run), os.path.dirname(__file__), mode]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=one)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

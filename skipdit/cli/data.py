@@ -1,0 +1,31 @@
+"""skipdit data: build a data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipdit.cli.terminal import examples, out
+
+EMOJI = Path("data/emoji")
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Build a data set.", rich_markup_mode="rich")
+    group.command("emoji", epilog=examples("skipdit data emoji", "skipdit data emoji data/emoji --size 32"))(emoji)
+    app.add_typer(group, name="data")
+
+
+def emoji(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")] = EMOJI,
+    size: Annotated[int, typer.Option(min=8, help="Side of the pictures, in pixels.")] = 64,
+    downloads: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the packages.", show_default="OUT/downloads")
+    ] = None,
+) -> None:
+    """Emoji in six drawing styles, captioned, from freely licensed packages (npm is needed for most)."""
+    from skipdit.data.emoji import build_emoji
+
+    console = out()
+    built = build_emoji(folder, size, downloads, lambda line: console.print(line, soft_wrap=True, markup=False))
+    console.print(f"[bold]{sum(built.rows.values())} pictures[/] in {folder}; train with skipdit train --data {folder}")

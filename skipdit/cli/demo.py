@@ -1,0 +1,102 @@
+"""skipdit demo: draw with the shipped models, uncached and cached, and compare."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipdit.cli.terminal import examples, out, print_json, progress
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "demo", epilog=examples("skipdit demo", "skipdit demo -o out --label rocket --label tulip --style noto")
+    )(demo)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo.png and demo.json.")] = Path("out"),
+    label: Annotated[list[str] | None, typer.Option(help="What to draw; may be repeated.")] = None,
+    style: Annotated[list[str] | None, typer.Option(help="Styles, which take turns; may be repeated.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps (DDIM).")] = 50,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed; one more warms up.")] = 3,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.", show_default="all processors")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line.")] = False,
+) -> None:
+    """Draw with the shipped models, uncached and cached: the same seeds, timed, compared, side by side.
+
+    The plain DiT, the Skip-DiT, Skip-Cache at N = 2, 3 and 5, and for each of these the Skip-DiT with as many steps as
+    fit into the same time. Takes a few minutes on two cores.
+    """
+    from skipdit.demo import LABELS, STYLES
+    from skipdit.demo import demo as compare
+
+    with progress(quiet=as_json) as bar:
+        task = bar.add_task("loading", total=None)
+        result = compare(
+            folder,
+            labels=label or LABELS,
+            styles=style or STYLES,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            repeats=repeats,
+            threads=threads,
+            on_progress=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
+        )
+    if as_json:
+        return print_json(result)
+    _show(result)
+    out().print(
+        f"\n[bold]{folder / 'demo.png'}[/]  the pictures\n[bold]{folder / 'demo.json'}[/]  the figures", soft_wrap=True
+    )
+
+
+def _show(result: dict[str, Any]) -> None:
+    """The table: a row for each model and policy."""
+    from rich.table import Table
+
+    where = result["records"][0]["provenance"]
+    console = out()
+    console.print(
+        f"{where['machine']}, {where['threads']} of {where['cores']} processors, torch {where['torch']}, "
+        f"{where['dtype']}, {where['batch']} pictures at once, guidance {result['settings']['guidance']:g}\n"
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for column in (
+        "computed",
+        "stood in",
+        "seconds",
+        "x DiT",
+        "x Skip-DiT",
+        "ideal x DiT",
+        "ideal x Skip-DiT",
+        "of ideal",
+        "dB",
+    ):
+        table.add_column(column, justify="right")
+    for record in result["records"]:
+        table.add_row(*_cells(record["name"], record["figures"]), style="bold" if record["policy"] else "")
+    console.print(table)
+    console.print(
+        "\n[dim]x: times as fast, medians of the rounds. ideal: what the FLOPs alone promise. of ideal: measured over "
+        "promised, against the Skip-DiT.\ndB: PSNR to the Skip-DiT with all steps, mean of the pictures.[/]"
+    )
+
+
+def _cells(name: str, f: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        str(f["computed"]),
+        str(f["stood_in"] or ""),
+        f"{f['seconds']:.2f}",
+        f"{f['over_plain']:.2f}",
+        f"{f['over_skip']:.2f}",
+        f"{f['ideal_over_plain']:.2f}",
+        f"{f['ideal_over_skip']:.2f}",
+        "" if f["of_ideal"] is None else f"{f['of_ideal']:.0%}",
+        "" if f["psnr"] is None else f"{f['psnr']:.1f}",
+    ]

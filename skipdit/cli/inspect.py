@@ -1,0 +1,168 @@
+"""skipdit inspect: what a model is made of, and what a policy would spare."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from skipdit.cli.terminal import examples, out, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "inspect",
+        epilog=examples(
+            "skipdit inspect emoji-skip",
+            'skipdit inspect emoji-skip --policy "skip_cache(every=3, hi=950)" --steps 50',
+            "skipdit inspect emoji-skip --policy N2-700-50",
+        ),
+    )(inspect)
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A shipped name, a folder, or owner/name of the Hugging Face hub.")],
+    policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps that the policy is held against.")] = 50,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON line.")] = False,
+) -> None:
+    """Show a model's blocks, parts and skip branches, and what a policy would spare. Nothing is computed."""
+    from skipdit import parse
+    from skipdit.backbones.dit import DiT
+
+    chosen = parse(policy) if policy else None
+    loaded = DiT.from_pretrained(model).to("meta").eval()  # shapes alone
+    found = _described(loaded)
+    if chosen:
+        found["policy"] = {"spelling": str(chosen), **_rehearsed(loaded, chosen, steps, sampler)}
+    if as_json:
+        return print_json({"model": model, **found})
+    _show(model, found)
+
+
+def _described(model: Any) -> dict[str, Any]:
+    """What there is to know without running the model."""
+    from skipdit.core.flops import count_flops
+
+    backbone, config = type(model).backbone, model.config
+    blocks = backbone.list_of(model)
+    joins = getattr(blocks, "joins", {})
+    parts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    parts |= {name: p.numel() for name, p in model.named_parameters(recurse=False)}
+    return {
+        "class": type(model).__name__,
+        "input": [config.in_channels, config.input_size, config.input_size],
+        "prediction": config.prediction,
+        "classes": config.num_classes,
+        "styles": list(config.style_names or []) or config.num_styles,
+        "parameters": {**parts, "": sum(p.numel() for p in model.parameters())},
+        "blocks": {"list": backbone.blocks, "count": len(blocks), "class": type(next(blocks.children())).__name__},
+        "contract": {"names": backbone.contract.names, "returns": backbone.contract.returns},
+        "parts": dict(backbone.parts),
+        "skips": {"form": config.skips, "pairs": sorted((source, target) for target, (source, _) in joins.items())},
+        "flops": count_flops(model, _call(model))[""],
+    }
+
+
+def _call(model: Any) -> Any:
+    """The arguments of one pass over one image, as shapes."""
+    import torch
+
+    config = model.config
+    x = torch.empty(1, config.in_channels, config.input_size, config.input_size, device="meta")
+    number = torch.zeros(1, dtype=torch.long, device="meta")
+    return (x, number.float(), number, *([number] if config.num_styles else [])), {}
+
+
+def _rehearsed(model: Any, policy: Any, steps: int, sampler: str | None) -> dict[str, Any]:
+    """Run the policy over the sampler's timesteps on shapes alone: what is computed at each step, and the report."""
+    import torch
+
+    from skipdit import attach
+    from skipdit.diffusion import SAMPLERS, path_of
+
+    scheduler = path_of(model.config.prediction, model.config.learn_sigma).scheduler(
+        sampler or SAMPLERS[model.config.prediction][0]
+    )
+    scheduler.set_timesteps(steps)
+    times = [float(t) for t in scheduler.timesteps]
+    with attach(model, policy) as run:  # refuses what doesn't fit the model
+        if policy.when.gate:
+            return {"plan": None, "timesteps": times, "report": None}
+        with torch.no_grad():
+            for index, t in enumerate(times):
+                run.begin(index, t, "cond", len(times))
+                model(*_call(model)[0])
+    share = [[event.computed for event in run.trace if event.step == index] for index in range(len(times))]
+    plan = [sum(verdicts) / len(verdicts) for verdicts in share]
+    return {"plan": plan, "timesteps": times, "report": run.report().as_dict()}
+
+
+# ---- for people -----------------------------------------------------------------------------------------------------
+
+
+def _show(name: str, found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    counts, blocks, contract = found["parameters"], found["blocks"], found["contract"]
+    channels, side, _ = found["input"]
+    styles = found["styles"]
+    back = "the main stream" if contract["returns"] is None else f"places {contract['returns']}"
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("input", f"{channels} x {side} x {side}, {found['classes']:,} classes, {_styles(styles)}")
+    table.add_row("predicts", found["prediction"])
+    table.add_row("blocks", f"{blocks['count']} {blocks['class']} in .{blocks['list']}")
+    table.add_row("contract", f"enters as {', '.join(contract['names'])}, returns {back}")
+    table.add_row("parts", ", ".join(f"{part} (.{path})" for part, path in found["parts"].items()))
+    table.add_row("skips", _pairs(found["skips"]))
+    table.add_row("parameters", f"[bold]{counts[''] / 1e6:.2f} M[/]")
+    for part, count in counts.items():
+        if part:
+            table.add_row("", f"{count / counts['']:6.1%}  {part}")
+    table.add_row("compute", f"{found['flops'] / 1e9:.3f} GFLOPs a pass and image, twice that with guidance")
+    console = out()
+    console.print(f"[bold]{name}[/] ({found['class']})\n")
+    console.print(table)
+    if "policy" in found:
+        _show_policy(found["policy"])
+
+
+def _styles(styles: Any) -> str:
+    return ("styles " + ", ".join(styles)) if styles and not isinstance(styles, int) else f"{styles or 'no'} styles"
+
+
+def _pairs(skips: dict[str, Any]) -> str:
+    if not skips["pairs"]:
+        return "none"
+    return f"{skips['form']}: " + ", ".join(f"{source} -> {target}" for source, target in skips["pairs"])
+
+
+def _show_policy(policy: dict[str, Any]) -> None:
+    console = out()
+    console.print(f"\n[bold cyan]{policy['spelling']}[/]")
+    if policy["plan"] is None:
+        console.print("A gate: it decides during the run by what it sees, so there is no plan beforehand.")
+        return
+    console.print(_bar(policy["plan"]))
+    times, report = policy["timesteps"], policy["report"]
+    first, last = f"t = {times[0]:.0f}", f"{times[-1]:.0f}"
+    console.print(f"[dim]{first}{last:>{max(1, len(times) - len(first))}}[/]" if len(times) <= 100 else "")
+    console.print(
+        f"{report['computed']} of {report['steps']} steps computed [dim](filled)[/], {report['stood_in']} stood in; "
+        f"{report['blocks_run']} of {report['blocks_in_full']} blocks run"
+    )
+    spared, full = report["spared_flops"], report["flops"] + report["spared_flops"]
+    console.print(
+        f"{spared / 1e9:.2f} of {full / 1e9:.2f} GFLOPs an image spared ({spared / full:.0%}): "
+        f"ideal speed-up [bold]{report['ideal_speedup']:.2f}x[/]; {report['bytes_held'] / 1e3:.0f} kB held an image"
+    )
+
+
+def _bar(plan: Sequence[float]) -> str:
+    """One cell a step: filled where all is computed, empty where all is stood in for, half where some is."""
+    cells = {1.0: "[green]█[/]", 0.0: "[dim]░[/]"}
+    return "".join(cells.get(share, "[yellow]▒[/]") for share in plan)

@@ -1,0 +1,128 @@
+"""skipdit sample: draw pictures with a model, with or without a policy."""
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipdit.cli.terminal import examples, out, print_json, progress
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "sample",
+        epilog=examples(
+            'skipdit sample emoji-skip "red apple" rocket --style noto',
+            'skipdit sample emoji-skip tulip --count 4 --policy "skip_cache(every=3, hi=950)" -o out/tulips.png',
+            "skipdit sample runs/skip/checkpoint-0009000/ema rocket --steps 20 --sampler dpm++",
+            "skipdit sample emoji-skip --list-labels apple",
+        ),
+    )(sample)
+
+
+def sample(
+    model: Annotated[str, typer.Argument(help="A shipped name, a folder, or owner/name of the Hugging Face hub.")],
+    labels: Annotated[
+        list[str] | None, typer.Argument(help="What to draw: names or numbers.", show_default=False)
+    ] = None,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(help="Each label is drawn in each; may be repeated.", show_default="all that it knows"),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each label and style.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
+    ] = None,
+    two_pass: Annotated[bool, typer.Option("--two-pass", help="The branches of guidance one after the other.")] = False,
+    picture: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("out/sample.png"),
+    scale: Annotated[int | None, typer.Option(min=1, help="Enlarge each picture.", show_default="to about 128")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    list_labels: Annotated[
+        bool, typer.Option("--list-labels", help="List what MODEL knows; LABELS narrow it down.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line.")] = False,
+) -> None:
+    """Draw pictures into one PNG, a row for each label, and say what a policy spared."""
+    if list_labels:
+        return _list(model, labels or [], as_json)
+    if not labels:
+        raise ValueError(f"sample: name what to draw; skipdit sample {model} --list-labels tells what it knows")
+    said: dict[str, Any] = dict(steps=steps, guidance=guidance, seed=seed, sampler=sampler, two_pass=two_pass)
+    images, columns, figures, report = _draw(model, labels, style, count, policy, device, threads, said, quiet=as_json)
+
+    from skipdit import pictures
+
+    pictures.save(pictures.grid(images, columns, scale or max(1, 128 // images.shape[-1])), picture)
+    if as_json:
+        return print_json({"out": str(picture), **figures, "report": report.as_dict() if report else None})
+    console = out()
+    console.print(f"[bold]{picture}[/]: {figures['images']} pictures in {figures['seconds']:.1f} s", soft_wrap=True)
+    if report:
+        console.print(f"{figures['policy']}: {report}", soft_wrap=True, markup=False)
+
+
+def _draw(
+    name: str,
+    labels: list[str],
+    styles: list[str] | None,
+    count: int,
+    spelling: str | None,
+    device: str | None,
+    threads: int | None,
+    said: dict[str, Any],
+    quiet: bool,
+) -> tuple[Any, int | None, dict[str, Any], Any]:
+    """(images, columns of their grid, figures, report of the policy): each label in each style, `count` times."""
+    import torch
+
+    from skipdit import attach, parse
+    from skipdit.backbones.dit import DiT
+    from skipdit.sample import sample as draw
+
+    policy = parse(spelling) if spelling else None
+    if threads:
+        torch.set_num_threads(threads)
+    model = DiT.from_pretrained(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if model.config.in_channels != 3:
+        raise ValueError(
+            f"{name} draws latents ({model.config.in_channels} channels): decode what skipdit.sample returns"
+        )
+    each = [style for style in styles or model.config.style_names or [None] for _ in range(count)]
+    what = [label for label in labels for _ in each]
+    start = time.perf_counter()
+    with progress(quiet=quiet) as bar, attach(model, policy) if policy else nullcontext() as run:
+        task = bar.add_task("sampling", total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        images = draw(model, what, None if each[0] is None else each * len(labels), **said, on_step=tell).cpu()
+    figures = {"images": len(images), "seconds": time.perf_counter() - start, "policy": str(policy or "")}
+    columns = len(each) if len(labels) > 1 or len(each) < 4 else None
+    return images, columns, figures, run.report() if run else None
+
+
+def _list(model: str, queries: list[str], as_json: bool) -> None:
+    """The labels with one of the queries in them, and the styles. Raises ValueError where nothing has."""
+    from skipdit.backbones.dit import DiT, located
+    from skipdit.catalog import near
+
+    config = DiT.load_config(located(model))
+    known, styles = config.get("class_names") or [], config.get("style_names") or []
+    if not known:
+        raise ValueError(f"this model has no label names: give numbers from 0 to {config['num_classes'] - 1}")
+    found = [name for name in known if not queries or any(query.casefold() in name.casefold() for query in queries)]
+    if not found:
+        raise ValueError(f"no label has {' or '.join(map(repr, queries))} in it{near(queries[0].casefold(), known)}")
+    if as_json:
+        return print_json({"labels": found, "styles": styles})
+    console = out()
+    console.print(", ".join(found), markup=False)
+    console.print(f"\n[dim]{len(found)} of {len(known)} labels; styles: {', '.join(styles) or 'none'}[/]")

@@ -1,0 +1,331 @@
+"""skipdit train: train a DiT, with or without skip branches, on a folder of pictures."""
+
+import inspect
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from skipdit.cli.data import EMOJI
+from skipdit.cli.terminal import err, examples, out, print_json, progress
+from skipdit.train.recipe import Recipe
+
+WELL_KNOWN = (
+    *("red apple", "rocket", "sunflower", "penguin", "tropical fish", "strawberry"),
+    *("octopus", "sun with face", "hamburger", "fire engine", "cactus", "umbrella"),
+)
+SIZES = {"image_size": "input_size", "patch_size": "", "hidden_size": "", "depth": "", "num_heads": ""}
+CONFIG = {**SIZES, "skips": "", "prediction": "", "learn_sigma": ""}  # option -> its name in the model's config
+
+
+class Skips(StrEnum):
+    REPLACE = "replace"
+    JOIN = "join"
+    NONE = "none"
+
+
+class Prediction(StrEnum):
+    V = "v_prediction"
+    EPSILON = "epsilon"
+    FLOW = "flow"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "train",
+        epilog=examples(
+            "skipdit train --out runs/skip --max-minutes 90",
+            "skipdit train --out runs/skip --resume",
+            "skipdit train --out runs/plain --skips none",
+            "skipdit train --out runs/branches --init emoji-plain --skips join --freeze backbone --steps 2000",
+            "torchrun --nproc-per-node 2 -m skipdit.cli train --data photos --out runs/photos --image-size 64",
+        ),
+    )(with_recipe(train))
+
+
+def with_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option for each field of the recipe, with its default and its caption."""
+    hints = get_type_hints(Recipe, include_extras=True)
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    added = []
+    for field in fields(Recipe):
+        kind: Any
+        kind, caption = hints[field.name].__origin__, hints[field.name].__metadata__[0]
+        option: Any = Annotated[
+            kind, typer.Option(help=caption[0].upper() + caption[1:] + ".", rich_help_panel="Recipe")
+        ]
+        added.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=option)
+        )
+    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    command.__annotations__ |= {p.name: p.annotation for p in added}
+    return command
+
+
+def _size(caption: str, low: int | None = 1) -> Any:
+    return typer.Option(help=caption, min=low, rich_help_panel="Model")
+
+
+def train(
+    ctx: typer.Context,
+    run: Annotated[Path, typer.Option("--out", "-o", help="The run's folder: checkpoints, metrics, samples.")],
+    data: Annotated[Path, typer.Option(help="A built set, or FOLDER/<class>/<picture>.png.")] = EMOJI,
+    labels: Annotated[Path | None, typer.Option(help="Train on these classes alone: a text file, one a line.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    init: Annotated[
+        str | None, typer.Option(help="Start from the weights of a shipped model, a folder or owner/name.")
+    ] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop, with a checkpoint, after so long.")] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line.")] = False,
+    image_size: Annotated[int, _size("Side of the pictures, in pixels.")] = 32,
+    patch_size: Annotated[int, _size("Side of the squares that become tokens.")] = 4,
+    hidden_size: Annotated[int, _size("Channels of the main stream.")] = 192,
+    depth: Annotated[int, _size("Blocks.")] = 8,
+    num_heads: Annotated[int, _size("Attention heads.")] = 4,
+    skips: Annotated[Skips, typer.Option(help="How long skip branches join.", rich_help_panel="Model")] = Skips.REPLACE,
+    prediction: Annotated[
+        Prediction, typer.Option(help="What the network predicts.", rich_help_panel="Model")
+    ] = Prediction.V,
+    learn_sigma: Annotated[bool, typer.Option(help="Learn the variance too.", rich_help_panel="Model")] = False,
+    **recipe: Any,
+) -> None:
+    """Train a DiT. The defaults train the shipped Skip-DiT; Ctrl-C saves, and --resume goes on bit for bit.
+
+    What is left out is taken from the run with --resume, and from the model
+    with --init. Samples of the averaged model are drawn at each checkpoint.
+    Works under torchrun and accelerate launch.
+    """
+    said = Said(ctx)
+    settings = said.settled()
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    images, model = _made(settings)
+    if dry_run:
+        return print_json(_resolved(settings, images, model))
+    _run(said, settings, images, model)
+
+
+class Said:
+    """What the command line said: what was typed, and what that means together with a run or a model to start from."""
+
+    def __init__(self, ctx: typer.Context):
+        self.values = dict(ctx.params)
+        self.typed = {
+            name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        }
+
+    def settled(self) -> dict[str, Any]:
+        """Every option's value: as typed, else as the resumed run or the model to start from has it, or the default."""
+        from skipdit.train import checkpoint
+
+        before = checkpoint.latest(self.values["run"]) if self.values["resume"] else None
+        known: dict[str, Any] = {}
+        if before:
+            stored = checkpoint.stored(before.folder)
+            known = {**_options(stored["config"]), **stored["recipe"], "init": None}
+        elif self.values["init"]:
+            from skipdit.backbones.dit import DiT, located
+
+            known = _options(DiT.load_config(located(self.values["init"])))
+        return {**self.values, **{k: v for k, v in known.items() if k in self.values and k not in self.typed}}
+
+    def again(self) -> str:
+        """The command that goes on."""
+        words = ["skipdit", "train"]
+        for name, value in self.values.items():
+            if name not in self.typed or name in ("resume", "init", "dry_run"):
+                continue
+            flag = "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
+            words += (
+                [flag] if value is True else [flag.replace("--", "--no-")] if value is False else [flag, str(value)]
+            )
+        return shlex.join([*words, "--resume"])
+
+
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's config as options."""
+    found = {option: config[name or option] for option, name in CONFIG.items()}
+    return {**found, "skips": found["skips"] or "none"}
+
+
+def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
+    """The training images, and the model."""
+    import torch
+
+    from skipdit.backbones.dit import DiT
+    from skipdit.data import open_images
+    from skipdit.train.start import start_from
+
+    images = open_images(settings["data"], settings["image_size"])
+    if settings["labels"]:
+        images = images.only(list(filter(None, settings["labels"].read_text(encoding="utf-8").splitlines())))
+    images = images.split()[0]
+    torch.manual_seed(settings["seed"])
+    config = {name or option: settings[option] for option, name in CONFIG.items()}
+    names = dict(class_names=list(images.class_names), style_names=list(images.style_names) or None)
+    counts = dict(num_classes=len(images.class_names), num_styles=len(images.style_names))
+    skips = None if settings["skips"] == "none" else str(settings["skips"])
+    prediction = str(settings["prediction"])
+    model = DiT(in_channels=3, **{**config, "skips": skips, "prediction": prediction}, **counts, **names)
+    if settings["init"]:
+        start_from(model, DiT.from_pretrained(settings["init"]))
+    return images, model
+
+
+def _recipe(settings: dict[str, Any]) -> Recipe:
+    return Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
+
+
+def _resolved(settings: dict[str, Any], images: Any, model: Any) -> dict[str, Any]:
+    """All that a run would be told, and what it would find."""
+    from skipdit.train.checkpoint import public
+
+    config = {name: value for name, value in public(model.config).items() if not name.endswith("_names")}
+    return {
+        "recipe": asdict(_recipe(settings)),
+        "model": {**config, "parameters": sum(p.numel() for p in model.parameters())},
+        "data": {
+            "folder": str(settings["data"]),
+            "images": len(images),
+            "classes": len(images.class_names),
+            "styles": list(images.style_names),
+        },
+        **{name: settings[name] for name in ("init", "resume", "max_minutes", "save_every", "keep", "threads")},
+        "out": str(settings["run"]),
+    }
+
+
+# ---- the run --------------------------------------------------------------------------------------------------------
+
+
+def _run(said: Said, settings: dict[str, Any], images: Any, model: Any) -> None:
+    """Train, show it, and end as it ended: done, stopped, or interrupted."""
+    from accelerate import Accelerator
+
+    from skipdit.train import train as loop
+
+    recipe, run = _recipe(settings), settings["run"]
+    accelerator = Accelerator(mixed_precision=recipe.precision)
+    quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
+    with Shown(recipe.steps, quiet) as shown, asked_to_stop() as stop:
+
+        def on_save(step: int, ema: Any) -> None:
+            picture = draw_samples(run, step, ema)
+            shown.say(f"step {step}  loss {shown.loss:.4f}  {shown.rate:.0f} images/s  saved, drawn: {picture}")
+
+        options = {name: settings[name] for name in ("resume", "max_minutes", "save_every", "keep")}
+        try:
+            step = loop(
+                model,
+                images,
+                recipe,
+                run,
+                accelerator=accelerator,
+                on_step=shown,
+                on_save=on_save,
+                stop=stop,
+                **options,
+            )
+        except KeyboardInterrupt:
+            err(quiet).print(
+                f"interrupted; go on from the newest checkpoint: {said.again()}", soft_wrap=True, markup=False
+            )
+            raise typer.Exit(130) from None
+    if settings["as_json"] and accelerator.is_main_process:
+        seconds = round(time.monotonic() - start, 1)
+        figures = {"loss": shown.loss, "images_per_s": shown.rate} if shown.seen else {}
+        print_json({"out": str(run), "step": step, "of": recipe.steps, "seconds": seconds, **figures})
+    if stop.heard and step < recipe.steps:
+        if accelerator.is_main_process:
+            err().print(f"stopped at step {step}, saved; go on: {said.again()}", soft_wrap=True, markup=False)
+        raise typer.Exit(128 + stop.heard)
+    if step < recipe.steps:
+        out(quiet).print(f"time is up at step {step}; go on: {said.again()}", soft_wrap=True, markup=False)
+    else:
+        last = run / f"checkpoint-{step:07d}" / "ema"
+        out(quiet).print(f"done: skipdit sample {last} --list-labels", soft_wrap=True, markup=False)
+
+
+class Shown:
+    """The progress bar of a run; a step's figures go in, running means come out."""
+
+    def __init__(self, steps: int, quiet: bool):
+        self.bar = progress("figures", quiet=quiet)
+        self.task = self.bar.add_task("training", total=steps, figures="")
+        self.loss = self.rate = 0.0
+        self.seen = 0
+
+    def __enter__(self) -> "Shown":
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.__exit__(*error)
+
+    def __call__(self, step: int, figures: dict[str, float]) -> None:
+        self.seen += 1
+        share = max(0.02, 1 / self.seen)
+        self.loss += share * (figures["loss"] - self.loss)
+        self.rate += share * (figures["images_per_s"] - self.rate)
+        self.bar.update(self.task, completed=step, figures=f"loss {self.loss:.4f}  {self.rate:.0f} images/s")
+
+    def say(self, line: str) -> None:
+        self.bar.console.print(line, soft_wrap=True, markup=False)
+
+
+class Stop:
+    """The loop asks it at each step; a signal makes it say yes."""
+
+    heard = 0
+
+    def __call__(self) -> bool:
+        return bool(self.heard)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Stop]:
+    """Ctrl-C (and SIGTERM) lets the step end and a checkpoint be written; a second Ctrl-C doesn't wait for that."""
+    stop = Stop()
+
+    def hear(number: int, frame: Any) -> None:
+        if "RANK" not in os.environ:  # torchrun passes on what its processes have heard already
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.write(2, b"\nending this step and saving; Ctrl-C again leaves at once\n")
+        stop.heard = number
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def draw_samples(run: Path, step: int, ema: Any) -> Path:
+    """Twelve pictures, the same at every checkpoint, drawn in 20 steps."""
+    from skipdit import pictures
+    from skipdit.sample import sample
+
+    names, styles = ema.config.class_names, ema.config.style_names
+    known = [name for name in WELL_KNOWN if name in names]
+    spaced = [names[i * len(names) // 12] for i in range(12)]
+    labels = [names.index(name) for name in (*known, *spaced)[:12]]
+    said = [i % len(styles) for i in range(12)] if styles else None
+    images = sample(ema, labels, said, steps=20).cpu()
+    page = pictures.grid(images, 4, max(1, 96 // images.shape[-1]))
+    return pictures.save(page, run / "samples" / f"step-{step:07d}.png")
