@@ -57,7 +57,7 @@ def draw() -> None:
         inside = np.array([row["stage"] == stage for row in rows])
         for name, part in (("first", gap[inside][: inside.sum() // 3]), ("last", gap[inside][-inside.sum() // 3 :])):
             error = 1.96 * part.std(ddof=1) / np.sqrt(len(part))
-            print(f"stage {stage}, {name} third: Skip-DiT's loss is {part.mean():+.2f} +- {error:.2f} % off the plain one's")
+            print(f"stage {stage}, {name} third: Skip-DiT is {part.mean():+.2f} +- {error:.2f} % off the plain loss")
 
 
 if __name__ == "__main__":

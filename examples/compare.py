@@ -1,6 +1,6 @@
 """Draw one picture uncached and with several policies, and print what each spared and how far it strayed.
 
-    python examples/compare.py
+python examples/compare.py
 """
 
 import skipdit

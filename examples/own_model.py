@@ -1,6 +1,6 @@
 """Give a transformer of your own long skip branches, and sample it with a policy of your own.
 
-    python examples/own_model.py
+python examples/own_model.py
 """
 
 import torch

@@ -97,7 +97,10 @@ class LinearPath:
         return torch.where(t == 0, _mean(likelihood), _mean(kl)) / math.log(2.0)
 
     def scheduler(self, name: str = "ddim", clip_sample: bool = False) -> Any:
-        """A diffusers scheduler: "ddim", "ddpm" or "dpm++" (arXiv 2010.02502, 2006.11239, 2211.01095)."""
+        """A diffusers scheduler: "ddim", "ddpm" or "dpm++" (arXiv 2010.02502, 2006.11239, 2211.01095).
+
+        clip_sample    keep the predicted image within [-1, 1]: for pixels, not for latents
+        """
         from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
         common = dict(
@@ -114,7 +117,7 @@ class LinearPath:
             kind = "learned_range" if self.learn_sigma else "fixed_small"
             return DDPMScheduler(**common, clip_sample=clip_sample, variance_type=kind)
         if name == "dpm++":
-            return DPMSolverMultistepScheduler(**common)
+            return DPMSolverMultistepScheduler(**common, thresholding=clip_sample)
         raise ValueError(_unknown_sampler(name, self.prediction))
 
 

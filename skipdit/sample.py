@@ -87,10 +87,13 @@ def _denoise(
 ) -> Iterator[Tensor]:
     """The states x_t (B, C, H, W) of one batch, one a step, ending with the image."""
     path = path_of(model.config.prediction, model.config.learn_sigma)
-    scheduler = path.scheduler(sampler, clip_sample=model.config.in_channels == 3)
+    pixels = model.config.in_channels == 3
+    scheduler = path.scheduler(sampler, clip_sample=pixels)
     scheduler.set_timesteps(steps, device=x.device)
     network = (_guided_in_two if two_pass else _guided_in_one) if guidance != 1 else _plain
-    stochastic = {"generator": generators} if sampler == "ddpm" else {}
+    extra: dict[str, Any] = {"generator": generators} if sampler == "ddpm" else {}
+    if sampler == "ddim":  # the noise must agree with a clipped image, or guidance drives colours away step by step
+        extra["use_clipped_model_output"] = pixels
     dtype = next(model.parameters()).dtype
     for index, t in enumerate(scheduler.timesteps):
         inner = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
@@ -98,7 +101,7 @@ def _denoise(
         output = network(model, inner.to(dtype), t.expand(len(x)), condition, guidance, clock).float()
         if model.config.learn_sigma and sampler != "ddpm":
             output = output[:, : x.shape[1]]  # (B, 2C, H, W) -> (B, C, H, W)
-        x = scheduler.step(output, t, x, **stochastic).prev_sample
+        x = scheduler.step(output, t, x, **extra).prev_sample
         yield x
 
 

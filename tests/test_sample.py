@@ -1,5 +1,7 @@
 """Sampling: seeds, guidance in one pass and two, samplers, names."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from torch import nn
 import skipdit
 from skipdit import methods
 from skipdit.backbones.dit import DiT
+from skipdit.diffusion import path_of
+from skipdit.sample import _denoise
 
 
 def model(**changes):
@@ -55,6 +59,37 @@ def test_guidance_in_two_passes_equals_one_batch(learn_sigma):
         skipdit.sample(net, [0, 1], 0, steps=4, guidance=3.0, two_pass=True), batched, atol=1e-4, rtol=0
     )
     assert not torch.allclose(skipdit.sample(net, [0, 1], 0, steps=4, guidance=1.0), batched, atol=1e-3)
+
+
+class Known(nn.Module):
+    """Knows its image: 0.9 everywhere with the class, -0.9 without; guided, that overshoots."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.config = SimpleNamespace(
+            in_channels=3, input_size=8, num_classes=4, num_styles=0, class_names=None, class_dropout_prob=0.1,
+            learn_sigma=False, prediction="v_prediction",
+        )  # fmt: skip
+
+    def forward(self, x, t, y):
+        abar = path_of("v_prediction").alphas_cumprod[t.long()].float()[:, None, None, None]
+        x0 = torch.where(y == 4, -0.9, 0.9)[:, None, None, None]
+        noise = (x - abar.sqrt() * x0) / (1 - abar).sqrt()
+        return abar.sqrt() * noise - (1 - abar).sqrt() * x0
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++"])
+def test_guidance_that_overshoots_leaves_the_noise_in_pixels_as_it_was(sampler):
+    """The image is clipped to 1, and what is left of the noise must agree with that: it keeps mean 0 and deviation 1."""
+    generators = [torch.Generator().manual_seed(0)]
+    x = torch.randn(1, 3, 8, 8, generator=generators[0])
+    states = list(_denoise(Known(), x, (torch.tensor([0]), None), 10, 4.0, sampler, False, generators))
+    abar = path_of("v_prediction").alphas_cumprod[399].float()  # after six of ten steps
+    noise = (states[5] - abar.sqrt()) / (1 - abar).sqrt()
+    assert abs(noise.mean()) < 0.2
+    assert abs(noise.std() - 1) < 0.2
+    torch.testing.assert_close(states[-1], torch.ones_like(x), atol=0.05, rtol=0)
 
 
 def test_cached_guidance_keeps_its_branches_apart():
