@@ -111,8 +111,8 @@ def _timer(said: Mapping[str, Any], total: int, on_progress: Progress | None) ->
 def _fitted(full: Row, cached: Row, speedup: float) -> Row:
     """The uncached model with as many steps as fit into a cached row's time."""
     steps = max(1, int(full.steps / speedup))
-    note = f"the time of {cached.name.partition(', ')[2]}"
-    return Row(f"Skip-DiT, {steps} steps, {note}", full.model, steps, note=note)
+    n = cached.name.partition(", ")[2]
+    return Row(f"Skip-DiT, {steps} steps ({n})", full.model, steps, note=f"as long as {n} takes")
 
 
 def _flops(model: DiT, said: Mapping[str, Any]) -> int:
@@ -126,7 +126,7 @@ def _flops(model: DiT, said: Mapping[str, Any]) -> int:
 
 
 def _records(rows: Sequence[Row], times: Mapping[str, Latency], said: Mapping[str, Any]) -> list[Record]:
-    """A record a row. PSNR is to the uncached pictures of the same model; None where a row is that itself."""
+    """A record a row. PSNR is to the uncached pictures of the same model, mean of those that differ at all."""
     plain, skip, *_ = rows
     spent = [row.run.report().flops if row.run else row.steps * _flops(row.model, said) for row in rows]
     records = []
@@ -145,10 +145,10 @@ def _records(rows: Sequence[Row], times: Mapping[str, Latency], said: Mapping[st
             "ideal_over_plain": spent[0] / flops,
             "ideal_over_skip": ideal,
             "of_ideal": None if row in (plain, skip) else over_skip / ideal,
-            "psnr": None if near is None or not near.isfinite().all() else near.mean().item(),
+            "psnr": None if near is None or not near.isfinite().any() else near[near.isfinite()].mean().item(),
             "identical": torch.equal(row.images, skip.images),
             "gflops": flops / 1e9,
-            "every_second": times[row.name].seconds,
+            "all_seconds": times[row.name].seconds,
         }
         dtype = str(row.model.dtype).removeprefix("torch.")
         provenance = Provenance.here(dtype, len(row.images), row.steps, said["seed"])
@@ -189,7 +189,7 @@ def _pictured(row: Row, record: Record, skip: Row) -> pictures.Row:
     if row.policy or row.note:
         decibels = "the same pictures" if f["identical"] else f"{f['psnr']:.1f} dB to {skip.steps} steps"
         notes += [f"{f['over_skip']:.2f}x Skip-DiT, {f['over_plain']:.2f}x DiT", decibels]
-        return pictures.Row(record.name.removesuffix(f", {row.note}"), row.images, notes, skip.images)
+        return pictures.Row(row.name.partition(" (")[0], row.images, notes, skip.images)
     if row is skip:
         notes.append(f"{f['over_plain']:.2f}x DiT")
     return pictures.Row(row.name, row.images, notes)

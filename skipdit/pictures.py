@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, FAINT, RULE = (255, 255, 255), (24, 24, 32), (116, 118, 130), (226, 227, 232)
 MARGIN, GAP, LINE = 24, 6, 19  # pixels round a sheet, between pictures, and from one line of text to the next
+RAMP = 160  # width of the legend's colours
 
 # Equal steps look equally large: the matplotlib map "magma" at nine places, from light (no difference) to dark.
 MAGMA = np.array(
@@ -80,26 +81,24 @@ def contact_sheet(
     count, side = len(rows[0].images), rows[0].images.shape[-1] * scale
     cell = side + GAP
     left = MARGIN + max(_width(text, size) for row in rows for text, size in _lines(row)) + 28
-    heights = [
-        max(cell * (1 + (row.reference is not None)), 12 + LINE * (1 + len(row.notes))) + 2 * GAP for row in rows
-    ]
+    heights = [max(cell * (1 + (row.reference is not None)), 12 + LINE * (1 + len(row.notes))) + 12 for row in rows]
     heading = [wrap(name, side, 12) for name in columns]
     top = MARGIN + 30 * bool(title) + 24 * bool(subtitle) + 16 * max((len(h) for h in heading), default=0) + 10
     width = max(left + count * cell, *(_width(text, 14) + 2 * MARGIN for text in (subtitle, footer)))
     compared = any(row.reference is not None for row in rows)
+    if compared:
+        width = max(width, left + RAMP + 14 + _width(_meaning(amplify), 13))
     height = top + sum(heights) + MARGIN + (36 if compared else 0) + (22 if footer else 0)
     page = Image.new("RGB", (width + MARGIN, height), PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN - 6), title, INK, _font(22))
     pen.text((MARGIN, MARGIN + 26), subtitle, FAINT, _font(14))
-    for place, lines in enumerate(heading):
-        for up, line in enumerate(reversed(lines)):
-            pen.text((left + place * cell + side // 2, top - 8 - 16 * up), line, FAINT, _font(12), anchor="ms")
+    _draw_heading(pen, heading, (left + side // 2, top - 8), cell)
     y = top
-    for row, height in zip(rows, heights, strict=True):
+    for row, high in zip(rows, heights, strict=True):
         pen.line([(MARGIN, y), (left + count * cell - GAP, y)], RULE)
-        _draw_row(page, row, (left, y + GAP + GAP // 2), cell, scale, amplify)
-        y += height
+        _draw_row(page, row, (left, y + 9), cell, scale, amplify)
+        y += high
     if compared:
         _legend(page, (left, y + 8), amplify)
     pen.text((MARGIN, page.height - MARGIN - 8), footer, FAINT, _font(14))
@@ -131,6 +130,13 @@ def wrap(text: str, width: int, size: int, most: int = 3) -> list[str]:
 # ---- the parts of a sheet
 
 
+def _draw_heading(pen: ImageDraw.ImageDraw, heading: Sequence[list[str]], at: tuple[int, int], cell: int) -> None:
+    """The names of the columns, ending on one line."""
+    for place, lines in enumerate(heading):
+        for up, line in enumerate(reversed(lines)):
+            pen.text((at[0] + place * cell, at[1] - 16 * up), line, FAINT, _font(12), anchor="ms")
+
+
 def _draw_row(page: Image.Image, row: Row, at: tuple[int, int], cell: int, scale: int, amplify: float) -> None:
     left, top = at
     pen, y = ImageDraw.Draw(page), top
@@ -149,12 +155,15 @@ def _draw_row(page: Image.Image, row: Row, at: tuple[int, int], cell: int, scale
 def _legend(page: Image.Image, at: tuple[int, int], amplify: float) -> None:
     """The colours of the maps, with what they mean."""
     left, top = at
-    ramp = np.repeat(np.linspace(0, 1, 160)[None], 12, 0)
+    ramp = np.repeat(np.linspace(0, 1, RAMP)[None], 12, 0)
     page.paste(Image.fromarray(_coloured(ramp)), (left, top))
     pen = ImageDraw.Draw(page)
-    pen.rectangle([(left - 1, top - 1), (left + 160, top + 12)], outline=RULE)
-    text = f"difference, mean of the channels, amplified {amplify:g}x: black is {1 / amplify:.0%} of the range or more"
-    pen.text((left + 174, top - 2), text, FAINT, _font(13))
+    pen.rectangle([(left - 1, top - 1), (left + RAMP, top + 12)], outline=RULE)
+    pen.text((left + RAMP + 14, top - 2), _meaning(amplify), FAINT, _font(13))
+
+
+def _meaning(amplify: float) -> str:
+    return f"difference, mean of the channels, amplified {amplify:g}x: black is {1 / amplify:.0%} of the range or more"
 
 
 def _lines(row: Row) -> list[tuple[str, int]]:

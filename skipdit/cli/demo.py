@@ -64,26 +64,28 @@ def _show(result: dict[str, Any]) -> None:
         f"{where['machine']}, {where['threads']} of {where['cores']} processors, torch {where['torch']}, "
         f"{where['dtype']}, {where['batch']} pictures at once, guidance {result['settings']['guidance']:g}\n"
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("")
-    for column in (
+    heads = (
         "computed",
-        "stood in",
+        "stood\nin",
         "seconds",
         "x DiT",
-        "x Skip-DiT",
-        "ideal x DiT",
-        "ideal x Skip-DiT",
-        "of ideal",
+        "x Skip-\nDiT",
+        "ideal\nx DiT",
+        "ideal x\nSkip-DiT",
+        "of\nideal",
         "dB",
-    ):
+    )
+    for column in heads:
         table.add_column(column, justify="right")
     for record in result["records"]:
         table.add_row(*_cells(record["name"], record["figures"]), style="bold" if record["policy"] else "")
     console.print(table)
     console.print(
-        "\n[dim]x: times as fast, medians of the rounds. ideal: what the FLOPs alone promise. of ideal: measured over "
-        "promised, against the Skip-DiT.\ndB: PSNR to the Skip-DiT with all steps, mean of the pictures.[/]"
+        "\n[dim]x: times as fast, median of the rounds. ideal: what FLOPs alone promise. of ideal: measured over "
+        "promised, against the Skip-DiT. dB: PSNR to the Skip-DiT with all steps, mean of the pictures. (N = ...): as "
+        "many steps as fit into that row's time.[/]"
     )
 
 

@@ -1,12 +1,9 @@
 """skipdit train: train a DiT, with or without skip branches, on a folder of pictures."""
 
 import inspect
-import os
 import shlex
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from enum import StrEnum
 from pathlib import Path
@@ -15,13 +12,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from skipdit.cli.data import EMOJI
-from skipdit.cli.terminal import err, examples, out, print_json, progress
+from skipdit.cli.terminal import err, examples, out, print_json
+from skipdit.cli.watch import Shown, Stop, asked_to_stop, draw_samples
 from skipdit.train.recipe import Recipe
 
-WELL_KNOWN = (
-    *("red apple", "rocket", "sunflower", "penguin", "tropical fish", "strawberry"),
-    *("octopus", "sun with face", "hamburger", "fire engine", "cactus", "umbrella"),
-)
 SIZES = {"image_size": "input_size", "patch_size": "", "hidden_size": "", "depth": "", "num_heads": ""}
 CONFIG = {**SIZES, "skips": "", "prediction": "", "learn_sigma": ""}  # option -> its name in the model's config
 
@@ -215,12 +209,11 @@ def _resolved(settings: dict[str, Any], images: Any, model: Any) -> dict[str, An
 
 def _run(said: Said, settings: dict[str, Any], images: Any, model: Any) -> None:
     """Train, show it, and end as it ended: done, stopped, or interrupted."""
-    from accelerate import Accelerator
-
-    from skipdit.train import train as loop
+    from skipdit.train.loop import launched
+    from skipdit.train.loop import train as loop
 
     recipe, run = _recipe(settings), settings["run"]
-    accelerator = Accelerator(mixed_precision=recipe.precision)
+    accelerator = launched(recipe)
     quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
     with Shown(recipe.steps, quiet) as shown, asked_to_stop() as stop:
 
@@ -229,103 +222,29 @@ def _run(said: Said, settings: dict[str, Any], images: Any, model: Any) -> None:
             shown.say(f"step {step}  loss {shown.loss:.4f}  {shown.rate:.0f} images/s  saved, drawn: {picture}")
 
         options = {name: settings[name] for name in ("resume", "max_minutes", "save_every", "keep")}
+        options |= {"accelerator": accelerator, "on_step": shown, "on_save": on_save, "stop": stop}
         try:
-            step = loop(
-                model,
-                images,
-                recipe,
-                run,
-                accelerator=accelerator,
-                on_step=shown,
-                on_save=on_save,
-                stop=stop,
-                **options,
-            )
+            step = loop(model, images, recipe, run, **options)
         except KeyboardInterrupt:
-            err(quiet).print(
-                f"interrupted; go on from the newest checkpoint: {said.again()}", soft_wrap=True, markup=False
-            )
+            words = f"interrupted; go on from the newest checkpoint: {said.again()}"
+            err(quiet).print(words, soft_wrap=True, markup=False)
             raise typer.Exit(130) from None
-    if settings["as_json"] and accelerator.is_main_process:
+    if not accelerator.is_main_process:
+        raise typer.Exit(128 + stop.heard if stop.heard else 0)
+    if settings["as_json"]:
         seconds = round(time.monotonic() - start, 1)
         figures = {"loss": shown.loss, "images_per_s": shown.rate} if shown.seen else {}
         print_json({"out": str(run), "step": step, "of": recipe.steps, "seconds": seconds, **figures})
-    if stop.heard and step < recipe.steps:
-        if accelerator.is_main_process:
-            err().print(f"stopped at step {step}, saved; go on: {said.again()}", soft_wrap=True, markup=False)
-        raise typer.Exit(128 + stop.heard)
-    if step < recipe.steps:
-        out(quiet).print(f"time is up at step {step}; go on: {said.again()}", soft_wrap=True, markup=False)
-    else:
+    _end(said, run, step, recipe.steps, stop, quiet)
+
+
+def _end(said: Said, run: Path, step: int, steps: int, stop: Stop, quiet: bool) -> None:
+    """How the run ended, and what can be done now."""
+    if step >= steps:
         last = run / f"checkpoint-{step:07d}" / "ema"
         out(quiet).print(f"done: skipdit sample {last} --list-labels", soft_wrap=True, markup=False)
-
-
-class Shown:
-    """The progress bar of a run; a step's figures go in, running means come out."""
-
-    def __init__(self, steps: int, quiet: bool):
-        self.bar = progress("figures", quiet=quiet)
-        self.task = self.bar.add_task("training", total=steps, figures="")
-        self.loss = self.rate = 0.0
-        self.seen = 0
-
-    def __enter__(self) -> "Shown":
-        self.bar.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.bar.__exit__(*error)
-
-    def __call__(self, step: int, figures: dict[str, float]) -> None:
-        self.seen += 1
-        share = max(0.02, 1 / self.seen)
-        self.loss += share * (figures["loss"] - self.loss)
-        self.rate += share * (figures["images_per_s"] - self.rate)
-        self.bar.update(self.task, completed=step, figures=f"loss {self.loss:.4f}  {self.rate:.0f} images/s")
-
-    def say(self, line: str) -> None:
-        self.bar.console.print(line, soft_wrap=True, markup=False)
-
-
-class Stop:
-    """The loop asks it at each step; a signal makes it say yes."""
-
-    heard = 0
-
-    def __call__(self) -> bool:
-        return bool(self.heard)
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[Stop]:
-    """Ctrl-C (and SIGTERM) lets the step end and a checkpoint be written; a second Ctrl-C doesn't wait for that."""
-    stop = Stop()
-
-    def hear(number: int, frame: Any) -> None:
-        if "RANK" not in os.environ:  # torchrun passes on what its processes have heard already
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.write(2, b"\nending this step and saving; Ctrl-C again leaves at once\n")
-        stop.heard = number
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def draw_samples(run: Path, step: int, ema: Any) -> Path:
-    """Twelve pictures, the same at every checkpoint, drawn in 20 steps."""
-    from skipdit import pictures
-    from skipdit.sample import sample
-
-    names, styles = ema.config.class_names, ema.config.style_names
-    known = [name for name in WELL_KNOWN if name in names]
-    spaced = [names[i * len(names) // 12] for i in range(12)]
-    labels = [names.index(name) for name in (*known, *spaced)[:12]]
-    said = [i % len(styles) for i in range(12)] if styles else None
-    images = sample(ema, labels, said, steps=20).cpu()
-    page = pictures.grid(images, 4, max(1, 96 // images.shape[-1]))
-    return pictures.save(page, run / "samples" / f"step-{step:07d}.png")
+    elif not stop.heard:
+        out(quiet).print(f"time is up at step {step}; go on: {said.again()}", soft_wrap=True, markup=False)
+    else:
+        err().print(f"stopped at step {step}, saved; go on: {said.again()}", soft_wrap=True, markup=False)
+        raise typer.Exit(128 + stop.heard)

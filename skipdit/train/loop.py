@@ -1,6 +1,7 @@
 """The training loop: Accelerate, AdamW, EMA, resumable bit for bit because every step draws from its own seed."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -53,7 +54,7 @@ def train(
     Raises FileExistsError where `run` holds another run, ValueError where it was begun with another recipe or model,
     FloatingPointError when the loss is no longer a number.
     """
-    accelerator = accelerator or Accelerator(mixed_precision=recipe.precision)
+    accelerator = accelerator or launched(recipe)
     about = {"recipe": asdict(recipe), "images": len(data), "processes": accelerator.num_processes}
     start = _begin(run, resume, about, model)
     parts = _prepare(model, recipe, accelerator, start)
@@ -86,6 +87,12 @@ def train(
         if saved != step:
             save()
     return step
+
+
+def launched(recipe: Recipe) -> Accelerator:
+    """Accelerate's view of this process. Under a launcher without GPUs it must be told, or each process runs alone."""
+    alone = "RANK" not in os.environ or torch.cuda.is_available()
+    return Accelerator(mixed_precision=recipe.precision, cpu=not alone)
 
 
 def _prepare(model: Any, recipe: Recipe, accelerator: Accelerator, start: checkpoint.Resumed | None) -> Parts:
