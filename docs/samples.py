@@ -1,6 +1,6 @@
 """Draw docs/samples.png: a grid of the shipped Skip-DiT's concepts, each in one of the six styles, none chosen by eye.
 
-    python docs/samples.py
+python docs/samples.py
 """
 
 from pathlib import Path

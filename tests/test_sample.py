@@ -81,7 +81,7 @@ class Known(nn.Module):
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++"])
 def test_guidance_that_overshoots_leaves_the_noise_in_pixels_as_it_was(sampler):
-    """The image is clipped to 1, and what is left of the noise must agree with that: it keeps mean 0 and deviation 1."""
+    """The image is clipped to 1, and what is left of the noise must agree: it keeps mean 0 and deviation 1."""
     generators = [torch.Generator().manual_seed(0)]
     x = torch.randn(1, 3, 8, 8, generator=generators[0])
     states = list(_denoise(Known(), x, (torch.tensor([0]), None), 10, 4.0, sampler, False, generators))

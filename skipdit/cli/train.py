@@ -96,7 +96,7 @@ def train(
     learn_sigma: Annotated[bool, typer.Option(help="Learn the variance too.", rich_help_panel="Model")] = False,
     **recipe: Any,
 ) -> None:
-    """Train a DiT. The defaults train the shipped Skip-DiT; Ctrl-C saves, and --resume goes on bit for bit.
+    """Train a DiT. The defaults are those of the shipped Skip-DiT; Ctrl-C saves, and --resume goes on bit for bit.
 
     What is left out is taken from the run with --resume, and from the model
     with --init. Samples of the averaged model are drawn at each checkpoint.

@@ -8,13 +8,13 @@ AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a run. The defaults train the shipped emoji models. Raises ValueError by name for a senseless one."""
+    """Settings of a run; the defaults are those of the shipped models. Raises ValueError for a senseless one, by name."""
 
-    steps: Annotated[int, "optimizer steps"] = 9000
+    steps: Annotated[int, "optimizer steps"] = 2800
     batch_size: Annotated[int, "images a step and process"] = 64
     lr: Annotated[float, "learning rate of AdamW, constant after the warm-up"] = 1.5e-3
     warmup: Annotated[int, "steps of linear warm-up"] = 200
-    decay: Annotated[int, "last steps, over which lr falls linearly to 0"] = 1500
+    decay: Annotated[int, "last steps, over which lr falls linearly to 0"] = 1000
     weight_decay: Annotated[float, "weight decay of AdamW"] = 0.0
     clip: Annotated[float, "largest norm of the gradient"] = 1.0
     ema: Annotated[float, "decay of the moving average"] = 0.999
