@@ -8,7 +8,7 @@ AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a run; the defaults are those of the shipped models. Raises ValueError for a senseless one, by name."""
+    """Settings of a run; the defaults are the shipped models'. Raises ValueError by name for a senseless one."""
 
     steps: Annotated[int, "optimizer steps"] = 2800
     batch_size: Annotated[int, "images a step and process"] = 64
