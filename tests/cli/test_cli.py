@@ -123,7 +123,7 @@ def test_labels_are_listed():
         (["inspect", "emoji-skip", "--policy", "skip_cache(branch=4)"], ["leaves no block to spare"]),
         (["methods", "skip_cash"], ["did you mean skip_cache"]),
         (["convert", "/no/such/file.pt", "/no/such/out"], ["/no/such/file.pt"]),
-        (["train", "--out", "/tmp/never", "--data", "/no/such/folder"], ["no data folder", "skipdit data emoji"]),
+        (["train", "--out", "never", "--data", "/no/such/folder"], ["no data folder", "skipdit data emoji"]),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
 )
