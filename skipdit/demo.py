@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from skipdit import pictures
+from skipdit.aside import written_aside
 from skipdit.backbones.dit import DiT
 from skipdit.core.attach import attach
 from skipdit.core.policy import Policy
@@ -128,10 +129,11 @@ def _flops(model: DiT, said: Mapping[str, Any]) -> int:
 def _records(rows: Sequence[Row], times: Mapping[str, Latency], said: Mapping[str, Any]) -> list[Record]:
     """A record a row. PSNR is to the uncached pictures of the same model, mean of those that differ at all."""
     plain, skip, *_ = rows
-    spent = [row.run.report().flops if row.run else row.steps * _flops(row.model, said) for row in rows]
+    step = {row.model: _flops(row.model, said) for row in (plain, skip)}
+    reports = [row.run.report() if row.run else None for row in rows]
+    spent = [report.flops if report else row.steps * step[row.model] for row, report in zip(rows, reports, strict=True)]
     records = []
-    for row, flops in zip(rows, spent, strict=True):
-        report = row.run.report() if row.run else None
+    for row, report, flops in zip(rows, reports, spent, strict=True):
         over_skip, ideal = ratio(times[skip.name], times[row.name]), spent[1] / flops
         near = None if row in (plain, skip) else psnr(row.images, skip.images)  # (N,)
         figures = {
@@ -172,9 +174,8 @@ def _written(out: Path, rows: Sequence[Row], records: Sequence[Record], settings
         scale=max(1, 96 // side),
     )
     pictures.save(sheet, out / "demo.png")
-    aside = out / "demo.json.partial"
-    aside.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    aside.replace(out / "demo.json")
+    with written_aside(out / "demo.json") as aside:
+        aside.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return result
 
 

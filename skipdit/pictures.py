@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from skipdit.aside import written_aside
+
 PAPER, INK, FAINT, RULE = (255, 255, 255), (24, 24, 32), (116, 118, 130), (226, 227, 232)
 MARGIN, GAP, LINE = 24, 6, 19  # pixels round a sheet, between pictures, and from one line of text to the next
 RAMP = 160  # width of the legend's colours
@@ -107,10 +109,8 @@ def contact_sheet(
 
 def save(image: Image.Image, path: Path) -> Path:
     """Write a picture aside, then rename it: a reader never sees half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.stem}.partial{path.suffix or '.png'}")
-    image.save(aside)
-    aside.replace(path)
+    with written_aside(path) as aside:
+        image.save(aside, format=None if path.suffix else "PNG")
     return path
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skipdit.aside import written_aside
+
 HELD_OUT = 0.05  # share of (concept, style) pairs that no training run sees
 
 
@@ -79,13 +81,10 @@ def to_model(x: Tensor) -> Tensor:
 
 def write_images(folder: Path, x: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
     """Write x (N, H, W, 3) uint8 and one row an image as `images.npz` and `rows.json`, each aside and then renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / "images.partial.npz"
-    np.savez_compressed(aside, x=x)
-    aside.replace(folder / "images.npz")
-    aside = folder / "rows.json.partial"
-    aside.write_text(json.dumps(list(rows), ensure_ascii=False), encoding="utf-8")
-    aside.replace(folder / "rows.json")
+    with written_aside(folder / "images.npz") as aside:
+        np.savez_compressed(aside, x=x)
+    with written_aside(folder / "rows.json") as aside:
+        aside.write_text(json.dumps(list(rows), ensure_ascii=False), encoding="utf-8")
 
 
 def read_images(folder: Path) -> ImageSet:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from skipdit.aside import written_aside
 from skipdit.data.images import ImageSet, to_model
 from skipdit.diffusion import path_of
 from skipdit.train import checkpoint
@@ -200,9 +201,8 @@ def _begin(run: Path, resume: bool, about: dict[str, Any], model: Any) -> checkp
     if metrics.exists():
         whole = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
         kept = [line for line in whole if found and json.loads(line)["step"] <= found.step]
-        aside = metrics.with_suffix(".partial")
-        aside.write_text("".join(line + "\n" for line in kept))
-        aside.rename(metrics)
+        with written_aside(metrics) as aside:
+            aside.write_text("".join(line + "\n" for line in kept))
     return found
 
 
