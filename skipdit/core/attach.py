@@ -103,7 +103,9 @@ class Installed:
         self.backbone = backbone
         self.shadowed: set[nn.Module] = set()
         setattr(model, backbone.blocks, self.stack)
-        opened = model.register_forward_pre_hook(partial(_open_pass, backbone.timestep), with_kwargs=True)
+        opened = model.register_forward_pre_hook(
+            partial(_open_pass, backbone.timestep, _place(model, backbone)), with_kwargs=True
+        )
         closed = model.register_forward_hook(_close_pass)
         self.hooks = [opened, closed]
 
@@ -145,13 +147,13 @@ def _install(model: nn.Module, backbone: Backbone, sites: Sequence[Site]) -> tup
     return shared.stack, release
 
 
-def _open_pass(timestep: str, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _open_pass(name: str, place: int | None, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     run = active(model)
     if run is None:
         return
     if run.call is None:
         run.call = (model, (shapes_of(args), shapes_of(kwargs)))
-    run.open_pass(lambda: _time(timestep, model, args, kwargs))
+    run.open_pass(lambda: _time(name, place, args, kwargs))
 
 
 def _close_pass(model: nn.Module, args: Any, output: Any) -> None:
@@ -160,13 +162,17 @@ def _close_pass(model: nn.Module, args: Any, output: Any) -> None:
         run.close_pass()
 
 
-def _time(name: str, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+def _place(model: nn.Module, backbone: Backbone) -> int | None:
+    """Where the timestep stands among the arguments of the model's forward, if it has one."""
+    names = list(inspect.signature(type(model).forward).parameters)[1:]
+    return names.index(backbone.timestep) if backbone.timestep in names else None
+
+
+def _time(name: str, place: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
     """The timestep of a call that no sampler announced: reads one number from the device."""
     value = kwargs.get(name)
-    if value is None:
-        names = list(inspect.signature(type(model).forward).parameters)[1:]
-        place = names.index(name) if name in names else len(args)
-        value = args[place] if place < len(args) else None
+    if value is None and place is not None and place < len(args):
+        value = args[place]
     return None if value is None else float(value.flatten()[0]) if isinstance(value, Tensor) else float(value)
 
 

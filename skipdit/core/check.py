@@ -23,3 +23,12 @@ def number(owner: object, name: str, value: Any, low: float = 0.0, strict: bool 
     if not math.isfinite(value) or value < low or (strict and value == low):
         bound = f"above {low:g}" if strict else f"at least {low:g}"
         raise ValueError(f"{_name(owner)}: {name}={value} must be finite and {bound}")
+
+
+def window(owner: object, hi: Any, lo: Any) -> None:
+    """Bounds of a window must be numbers of at least 0, `lo` below `hi`; None is no bound."""
+    for name, value in (("hi", hi), ("lo", lo)):
+        if value is not None:
+            number(owner, name, value)
+    if hi is not None and lo is not None and lo >= hi:
+        raise ValueError(f"{_name(owner)}: lo={lo} must be below hi={hi}")

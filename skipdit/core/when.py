@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skipdit.core.check import number, whole
+from skipdit.core.check import number, whole, window
 from skipdit.core.policy import Memory, Moment, Site, Step, When
 
 
@@ -65,11 +65,7 @@ class Window:
     gate: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name in ("hi", "lo"):
-            if getattr(self, name) is not None:
-                number(self, name, getattr(self, name))
-        if self.hi is not None and self.lo is not None and self.lo >= self.hi:
-            raise ValueError(f"Window: lo={self.lo} must be below hi={self.hi}")
+        window(self, self.hi, self.lo)
         if self.hi is not None and self.lo and (self.hi < 1) != (self.lo < 1):
             raise ValueError(f"Window: hi={self.hi} and lo={self.lo} mix a fraction of the run with a timestep")
         if self.inside.gate:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from skipdit.core.check import number, whole
+from skipdit.core.check import whole, window
 from skipdit.core.policy import Memory, Moment, Policy, Site, Step, spell
 from skipdit.core.what import hold
 from skipdit.core.when import Every, Window
@@ -45,11 +45,7 @@ class Published:
     gate: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name in ("hi", "lo"):
-            if getattr(self, name) is not None:
-                number(self, name, getattr(self, name))
-        if self.hi is not None and self.lo is not None and self.lo >= self.hi:
-            raise ValueError(f"Published: lo={self.lo} must be below hi={self.hi}")
+        window(self, self.hi, self.lo)
 
     def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
         if step.t is None and (self.hi is not None or self.lo is not None):
