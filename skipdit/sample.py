@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,14 +14,6 @@ from skipdit.diffusion import SAMPLERS, path_of
 
 Label = int | str
 OnStep = Callable[[int, int], None]  # (steps done, steps in all) over the whole call
-
-
-class Sampled(Protocol):
-    """What a model must offer: our DiT does."""
-
-    config: Any
-
-    def __call__(self, x: Tensor, t: Tensor, y: Tensor, style: Tensor | None = None) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -95,10 +87,10 @@ def _denoise(
     if sampler == "ddim":  # the noise must agree with a clipped image, or guidance drives colours away step by step
         extra["use_clipped_model_output"] = pixels
     dtype = next(model.parameters()).dtype
+    times = scheduler.timesteps.tolist()  # read once: a read a step would hold a GPU up
     for index, t in enumerate(scheduler.timesteps):
-        inner = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
-        clock = (index, float(t), len(scheduler.timesteps))
-        output = network(model, inner.to(dtype), t.expand(len(x)), condition, guidance, clock).float()
+        clock = (index, float(times[index]), len(times))
+        output = network(model, x.to(dtype), t.expand(len(x)), condition, guidance, clock).float()
         if model.config.learn_sigma and sampler != "ddpm":
             output = output[:, : x.shape[1]]  # (B, 2C, H, W) -> (B, C, H, W)
         x = scheduler.step(output, t, x, **extra).prev_sample
