@@ -58,6 +58,10 @@ def train(
     accelerator = accelerator or launched(recipe)
     about = {"recipe": asdict(recipe), "images": len(data), "processes": accelerator.num_processes}
     start = _begin(run, resume, about, model)
+    accelerator.wait_for_everyone()  # every process has looked at the folder before one of them changes it
+    if accelerator.is_main_process:
+        _cut_metrics(run, start)
+    accelerator.wait_for_everyone()
     parts = _prepare(model, recipe, accelerator, start)
     path = path_of(model.config.prediction, model.config.learn_sigma)
     deadline = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
@@ -191,19 +195,24 @@ def plain_attention(device: torch.device) -> Any:
 
 
 def _begin(run: Path, resume: bool, about: dict[str, Any], model: Any) -> checkpoint.Resumed | None:
-    """Make or reopen the run's folder; cut its metrics back to the checkpoint that it resumes from."""
+    """Make or reopen the run's folder; the checkpoint that it resumes from, if any."""
     run.mkdir(parents=True, exist_ok=True)
-    found, metrics = checkpoint.latest(run), run / "metrics.jsonl"
-    if not resume and (found or metrics.exists()):
+    found = checkpoint.latest(run)
+    if not resume and (found or (run / "metrics.jsonl").exists()):
         raise FileExistsError(f"{run} holds a run already: go on with it (--resume) or name another folder")
     if found:
         checkpoint.refuse_another(found.folder, about, model)
+    return found
+
+
+def _cut_metrics(run: Path, start: checkpoint.Resumed | None) -> None:
+    """Cut the metrics back to the checkpoint that a run resumes from: for one process alone."""
+    metrics = run / "metrics.jsonl"
     if metrics.exists():
         whole = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in whole if found and json.loads(line)["step"] <= found.step]
+        kept = [line for line in whole if start and json.loads(line)["step"] <= start.step]
         with written_aside(metrics) as aside:
             aside.write_text("".join(line + "\n" for line in kept))
-    return found
 
 
 def _seed(*parts: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from skipdit.backbones.dit import DiT
 from skipdit.data import ImageSet
 from skipdit.diffusion import path_of
-from skipdit.train import Recipe, checkpoint, freeze, train
+from skipdit.train import Recipe, checkpoint, freeze, loop, train
 from skipdit.train.ema import Ema
 from skipdit.train.loop import draw
 
@@ -170,3 +170,17 @@ def test_a_senseless_recipe_is_refused_by_name(wrong):
 def test_the_learning_rate_warms_up_stays_and_falls():
     r = Recipe(steps=100, warmup=10, decay=20, lr=1.0)
     assert [r.lr_at(s) for s in (0, 4, 9, 50, 80, 90, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 0.5, 0.05])
+
+
+def test_looking_at_a_run_changes_nothing_until_the_one_writer_does(tmp_path):
+    """Every process looks, one cuts: two that cut at once would take each other's file away."""
+    train(model(), data(), recipe(steps=2), tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    with metrics.open("a") as log:
+        log.write('{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
+    before = metrics.read_text()
+    about = json.loads((tmp_path / "checkpoint-0000002" / "state.json").read_text())
+    start = loop._begin(tmp_path, True, about, model())
+    assert metrics.read_text() == before
+    loop._cut_metrics(tmp_path, start)
+    assert [json.loads(line)["step"] for line in metrics.open()] == [1, 2]
