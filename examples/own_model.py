@@ -24,7 +24,7 @@ class Block(nn.Module):
 
 
 class Denoiser(nn.Module):
-    backbone = Backbone(blocks="layers", contract=Contract(("hidden",)))  # all that skipdit needs to know
+    backbone = Backbone({"layers": Contract(("hidden",))})  # all that skipdit needs to know
 
     def __init__(self, width: int = 64, depth: int = 10):
         super().__init__()

@@ -17,13 +17,28 @@ BELOW = {
     "metrics": set(),
     "methods": {"catalog"},
     "backbones": set(),
+    "attach": {"backbones"},
     "sample": {"catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
     "bench": {"backbones", "data", "diffusion", "methods", "metrics", "results", "sample", "train", "catalog"},
     "demo": {"aside", "backbones", "data", "methods", "metrics", "pictures", "results", "sample", "catalog"},
-    "": {"catalog", "methods", "sample"},
+    "": {"attach", "catalog", "methods", "sample"},
 }
-CORE = ["check", "policy", "backbone", "where", "when", "what", "flops", "report", "run", "stack", "skips", "attach"]
+CORE = [
+    "check",
+    "policy",
+    "backbone",
+    "where",
+    "when",
+    "what",
+    "clock",
+    "flops",
+    "report",
+    "run",
+    "stack",
+    "skips",
+    "attach",
+]
 SHELL = {"cli", "web"}
 
 

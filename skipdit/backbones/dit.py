@@ -147,7 +147,9 @@ class DiT(ModelMixin, ConfigMixin):
     Weights load and save in the Hugging Face folder form. Raises ValueError for sizes that don't fit together.
     """
 
-    backbone: ClassVar[Backbone] = Backbone("blocks", Contract(("x",)), parts={"attn": "attn", "mlp": "mlp"})
+    backbone: ClassVar[Backbone] = Backbone(
+        {"blocks": Contract(("x",))}, parts={"attn": "attn", "mlp": "mlp"}, width="hidden_size"
+    )
     _supports_gradient_checkpointing = True
     _no_split_modules: ClassVar[list[str]] = ["DiTBlock"]
     _repeated_blocks: ClassVar[list[str]] = ["DiTBlock"]

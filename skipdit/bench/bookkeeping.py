@@ -44,7 +44,7 @@ class Pass(nn.Module):
 class Blocks(nn.Module):
     """A model that is nothing but its list of blocks."""
 
-    backbone: ClassVar[Backbone] = Backbone("blocks", Contract(("x",)))
+    backbone: ClassVar[Backbone] = Backbone({"blocks": Contract(("x",))})
 
     def __init__(self, depth: int):
         super().__init__()

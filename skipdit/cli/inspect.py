@@ -45,10 +45,12 @@ def inspect(
 def _described(model: Any) -> dict[str, Any]:
     """What there is to know without running the model."""
     from skipdit.core.flops import count_flops
+    from skipdit.core.stack import trunk_of
 
     backbone, config = type(model).backbone, model.config
-    blocks = backbone.list_of(model)
-    joins = getattr(blocks, "joins", {})
+    blocks = backbone.blocks(model)
+    contract = next(iter(backbone.stacks.values()))
+    joins = trunk_of(model, backbone).joins
     parts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
     parts |= {name: p.numel() for name, p in model.named_parameters(recurse=False)}
     return {
@@ -58,8 +60,8 @@ def _described(model: Any) -> dict[str, Any]:
         "classes": config.num_classes,
         "styles": list(config.style_names or []) or config.num_styles,
         "parameters": {**parts, "": sum(p.numel() for p in model.parameters())},
-        "blocks": {"list": backbone.blocks, "count": len(blocks), "class": type(next(blocks.children())).__name__},
-        "contract": {"names": backbone.contract.names, "returns": backbone.contract.returns},
+        "blocks": {"list": next(iter(backbone.stacks)), "count": len(blocks), "class": type(blocks[0]).__name__},
+        "contract": {"names": contract.names, "returns": contract.returns},
         "parts": dict(backbone.parts),
         "skips": {"form": config.skips, "pairs": sorted((source, target) for target, (source, _) in joins.items())},
         "flops": count_flops(model, _call(model))[""],
@@ -80,7 +82,7 @@ def _rehearsed(model: Any, policy: Any, steps: int, sampler: str | None) -> dict
     """Run the policy over the sampler's timesteps on shapes alone: what is computed at each step, and the report."""
     import torch
 
-    from skipdit import attach
+    from skipdit.core.attach import attach
     from skipdit.diffusion import SAMPLERS, path_of
 
     scheduler = path_of(model.config.prediction, model.config.learn_sigma).scheduler(

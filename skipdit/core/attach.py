@@ -1,62 +1,139 @@
-"""Put a policy on a model for one run, and leave nothing behind."""
+"""Put a policy on a model, for a block of code or until it is taken off, and leave nothing behind."""
 
 import inspect
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from skipdit.core.backbone import Backbone
-from skipdit.core.flops import shapes_of
+from skipdit.core.clock import Call, Clock
 from skipdit.core.policy import Leaf, Policy, Site, Span, Step
-from skipdit.core.run import Run, active, entered
-from skipdit.core.stack import Stack
+from skipdit.core.run import Agree, Loop, Run, active, entered, idle
+from skipdit.core.stack import Gate, Stack, Trunk, install, trunk_of
 
 _lock = threading.Lock()
 _installed: "weakref.WeakKeyDictionary[nn.Module, Installed]" = weakref.WeakKeyDictionary()
 
 
-@contextmanager
-def attach(
-    model: nn.Module,
-    policy: Policy,
-    timesteps: Sequence[float] | Tensor | None = None,
-    backbone: Backbone | None = None,
-) -> Iterator[Run]:
+class attach:
     """Sample with a policy: `with attach(model, policy) as run: ...`, then `run.report()`.
 
     timesteps    of the sampler, for schedules that count from the end in a loop that is not ours; usually left out
     backbone     how the model is laid out, where its class doesn't say
+    loop         what is known of the loop around the model
+    clock        shared by the models of one loop
+    agree        one process's verdict -> that of all, where several processes must decide alike
 
     The run belongs to this thread (or asyncio task): others may sample the same model with other policies at once.
+    `enable()` attaches for all threads until `disable()`; each thread then has a run of its own, `attached.run`.
     Raises ValueError or TypeError, by name, for a policy that doesn't fit the model; RuntimeError when nested.
     """
-    if not isinstance(policy, Policy):
-        raise TypeError(f"attach: {policy!r} is no policy; call the method first, such as methods.skip_cache(every=2)")
-    if active(model) is not None:
-        raise RuntimeError(
-            f"{type(model).__name__} has a policy attached in this thread already: leave that block first"
-        )
-    backbone = backbone or Backbone.of(model)
-    sites = policy.where(model, backbone)
-    if not sites:
-        raise ValueError(f"{policy.where!r} matches nothing in {type(model).__name__}: nothing would be spared")
-    stack, release = _install(model, backbone, sites)
-    try:
-        _check_joins(model, stack, sites)
-        total = None if timesteps is None else len(timesteps)
-        run = Run(policy, {site: _paths(site, stack, backbone) for site in sites}, len(stack), total)
-        with entered(run, model, stack):
-            try:
-                yield run
-            finally:
-                run.release()
-    finally:
-        release()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        policy: Policy,
+        timesteps: Sequence[float] | Tensor | None = None,
+        backbone: Backbone | None = None,
+        loop: Loop | None = None,
+        clock: Clock | None = None,
+        agree: Agree | None = None,
+    ):
+        if not isinstance(policy, Policy):
+            raise TypeError(
+                f"attach: {policy!r} is no policy; call the method first, such as methods.skip_cache(every=2)"
+            )
+        self.model, self.policy, self.agree = model, policy, agree
+        self.backbone = backbone or Backbone.of(model)
+        self.loop, self.clock = loop, clock
+        self.steps = None if timesteps is None else len(timesteps)
+        self._own = threading.local()  # each thread's run while enabled
+        self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Run:
+        self._refuse_nested()
+        trunk, sites = self._install()
+        with self._exits as exits:  # whatever fails from here on undoes what was done
+            run = self._made(trunk, sites)
+            exits.callback(run.release)
+            exits.enter_context(entered(run, self.model, trunk))
+            self._own.run = run
+            self._exits = exits.pop_all()
+        return run
+
+    def __exit__(self, *error: object) -> None:
+        self._exits.close()
+
+    def enable(self) -> "attach":
+        """Attach until `disable()`, for every thread."""
+        self._refuse_nested()
+        trunk, sites = self._install()
+        self._attached = trunk, sites
+        _installed[self.model].standing = self
+        self._exits.callback(self._stand_down, _installed[self.model])
+        return self
+
+    def disable(self) -> None:
+        """Take the policy off. Does nothing where it is off already."""
+        self._exits.close()
+
+    @property
+    def has_run(self) -> bool:
+        return getattr(self._own, "run", None) is not None
+
+    @property
+    def run(self) -> Run:
+        """This thread's run: the one going on, or the last. Raises RuntimeError before the first."""
+        run = getattr(self._own, "run", None)
+        if run is None:
+            raise RuntimeError(f"{type(self.model).__name__} has not run in this thread since the policy was attached")
+        return run
+
+    def current(self) -> Run:
+        """The run that a pass of this thread belongs to while enabled."""
+        if getattr(self._own, "run", None) is None or self._own.run.over:
+            self._own.run = self._made(*self._attached)
+        return self._own.run
+
+    def _stand_down(self, shared: "Installed") -> None:
+        shared.standing = None
+        for run in list(self._runs):
+            run.release()
+
+    def _refuse_nested(self) -> None:
+        shared = _installed.get(self.model)
+        if active(self.model) is not None or (shared is not None and shared.standing is not None):
+            raise RuntimeError(
+                f"{type(self.model).__name__} has a policy attached in this thread already: leave that block, or "
+                "disable it, first"
+            )
+
+    def _made(self, trunk: Trunk, sites: Sequence[Site]) -> Run:
+        paths = {site: _paths(site, trunk) for site in sites}
+        run = Run(self.policy, paths, len(trunk.order), self.steps, self.clock, self.agree, self.loop)
+        self._runs.add(run)
+        return run
+
+    def _install(self) -> tuple[Trunk, list[Site]]:
+        model, backbone = self.model, self.backbone
+        wanted = self.policy.where(model, backbone)
+        if not wanted:
+            raise ValueError(
+                f"{self.policy.where!r} matches nothing in {type(model).__name__}: nothing would be spared"
+            )
+        shared, release = _shared(model, backbone, [site for site in wanted if isinstance(site, Leaf)])
+        self._exits.callback(release)
+        pieces = [shared.trunk.cut(site) if isinstance(site, Span) else [site] for site in wanted]
+        return shared.trunk, [site for each in pieces for site in each]
 
 
 def plan(policy: Policy, timesteps: Sequence[float] | Tensor) -> list[bool]:
@@ -72,59 +149,105 @@ def plan(policy: Policy, timesteps: Sequence[float] | Tensor) -> list[bool]:
     return [i == 0 or verdict for i, verdict in enumerate(decided)]
 
 
-def _check_joins(model: nn.Module, stack: Stack, sites: Sequence[Site]) -> None:
-    for span in (site for site in sites if isinstance(site, Span)):
-        for target, (source, _) in stack.joins.items():
-            if span.start <= source < span.stop and not span.start <= target < span.stop:
-                raise ValueError(
-                    f"{span} would skip block {source}, whose output joins block {target} outside it in "
-                    f"{type(model).__name__}: end the span after block {target} or start it after block {source}"
-                )
-
-
-def _paths(site: Site, stack: Stack, backbone: Backbone) -> list[str]:
+def _paths(site: Site, trunk: Trunk) -> list[str]:
     """The modules that a site spares."""
     if isinstance(site, Leaf):
         return [site.path]
     inside = range(site.start, site.stop)
-    return [f"{backbone.blocks}.{i}" for i in inside] + [f"skip_branches.{i}" for i in inside if i in stack.joins]
+    return [trunk.order[i].path for i in inside] + [f"skip_branches.{i}" for i in inside if i in trunk.joins]
 
 
 # ---- the one way in, and out
 
 
+@dataclass(frozen=True)
+class Timestep:
+    """Where a model is given the timestep."""
+
+    name: str
+    place: int | None  # among the arguments of forward
+    time: Callable[[float], float]
+
+    @classmethod
+    def of(cls, model: nn.Module, backbone: Backbone) -> "Timestep":
+        names = list(inspect.signature(type(model).forward).parameters)[1:]
+        place = names.index(backbone.timestep) if backbone.timestep in names else None
+        return cls(backbone.timestep, place, backbone.time)
+
+    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any], loop: Loop) -> tuple[float | None, float | None]:
+        """The timestep of a call in the sampler's units, and what tells steps apart (see `clock.Call`).
+
+        Of one timestep a frame or token the noisiest counts: given frames stand still at 0. Waits for the device where
+        the loop doesn't know the number.
+        """
+        value = kwargs.get(self.name)
+        if value is None and self.place is not None and self.place < len(args):
+            value = args[self.place]
+        if value is None:
+            return None, None
+        if not isinstance(value, Tensor):
+            return self.time(float(value)), None
+        known = loop.read(value)
+        if known is not None or value.numel() == 1:
+            return self.time(float(value)) if known is None else known, None
+        value = value.detach().float()
+        low, mean, high = torch.stack([value.min(), value.mean(), value.max()]).tolist()
+        return max(self.time(low), self.time(high)), mean if low != high else None
+
+
 class Installed:
-    """What several runs on one model share while at least one lasts: the stack, the hooks, the shadowed parts."""
+    """What several runs on one model share while at least one lasts: the stacks, the hooks, the shadowed parts."""
 
     def __init__(self, model: nn.Module, backbone: Backbone):
         self.users = 0
-        self.original = backbone.list_of(model)
-        self.stack = self.original if isinstance(self.original, Stack) else Stack(self.original, backbone.contract)
-        self.backbone = backbone
+        self.standing: attach | None = None  # attached for every thread
+        self.originals = backbone.lists(model)
+        self.trunk = trunk_of(model, backbone)
         self.shadowed: set[nn.Module] = set()
-        setattr(model, backbone.blocks, self.stack)
-        opened = model.register_forward_pre_hook(
-            partial(_open_pass, backbone.timestep, _place(model, backbone)), with_kwargs=True
-        )
-        closed = model.register_forward_hook(_close_pass)
-        self.hooks = [opened, closed]
+        self.here = threading.local()  # of each thread: the context of a pass while enabled, the guidance branch
+        for path, found in self.originals.items():
+            if isinstance(found, nn.ModuleList) and not isinstance(found, Stack):
+                install(model, path, Stack(found.children(), self.trunk, path))
+        for number, place in enumerate(self.trunk.order):
+            if place.number is None:
+                self._shadow(model.get_submodule(place.path), _through_block, self.trunk, number)
+        self.names_branches = callable(getattr(model, "cache_context", None))
+        if self.names_branches:  # diffusers' pipelines name guidance branches by it
+            vars(model)["cache_context"] = partial(_named, self.here, model.cache_context)  # type: ignore[arg-type]
+        timestep = Timestep.of(model, backbone)
+        self.hooks = [
+            model.register_forward_pre_hook(partial(_open_pass, self, timestep), with_kwargs=True),
+            model.register_forward_hook(partial(_close_pass, self), always_call=True),
+        ]
 
     def shadow(self, model: nn.Module, leaf: Leaf) -> None:
-        part = model.get_submodule(leaf.path)
-        if part not in self.shadowed:
-            part.forward = partial(_through_part, weakref.ref(model), leaf, part.forward)
-            self.shadowed.add(part)
+        self._shadow(model.get_submodule(leaf.path), _through_part, self.trunk, leaf)
+
+    def _shadow(self, module: nn.Module, through: Callable[..., Any], trunk: Trunk, site: Any) -> None:
+        if module not in self.shadowed:
+            self.shadowed.add(module)
+            before = vars(module).get("forward")
+            module.forward = partial(through, trunk, site, module.forward)
+            vars(module)["_skipdit_forward"] = before  # an offloading hook's, perhaps
 
     def remove(self, model: nn.Module) -> None:
         for part in self.shadowed:
-            del part.forward
+            before = vars(part).pop("_skipdit_forward")
+            if before is None:
+                del part.forward
+            else:
+                part.forward = before
         for hook in self.hooks:
             hook.remove()
-        setattr(model, self.backbone.blocks, self.original)
+        if self.names_branches:
+            del vars(model)["cache_context"]
+        for path, found in self.originals.items():
+            if isinstance(found, nn.ModuleList):
+                install(model, path, found)
 
 
-def _install(model: nn.Module, backbone: Backbone, sites: Sequence[Site]) -> tuple[Stack, Callable[[], None]]:
-    """The model's stack, and what gives it back."""
+def _shared(model: nn.Module, backbone: Backbone, leaves: Sequence[Leaf]) -> tuple[Installed, Callable[[], None]]:
+    """What is installed on the model, and what gives it back."""
     with _lock:
         if model not in _installed:
             _installed[model] = Installed(model, backbone)
@@ -139,52 +262,90 @@ def _install(model: nn.Module, backbone: Backbone, sites: Sequence[Site]) -> tup
 
     try:
         with _lock:
-            for leaf in (site for site in sites if isinstance(site, Leaf)):
+            for leaf in leaves:
                 shared.shadow(model, leaf)
     except BaseException:
         release()
         raise
-    return shared.stack, release
+    return shared, release
 
 
-def _open_pass(name: str, place: int | None, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _open_pass(
+    shared: Installed, timestep: Timestep, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    left = vars(shared.here).pop("context", None)
+    if left is not None:  # Ctrl-C in the last pass: no hook was told
+        left.__exit__(None, None, None)
+    run, attached = active(model), shared.standing
+    if run is None and attached is not None and not idle():
+        run = attached.current()
+        shared.here.context = entered(run, model, shared.trunk)
+        shared.here.context.__enter__()
+    if run is None:
+        return
+    if run.example is None:
+        run.example = (model, (args, kwargs))
+    loop = run.loop
+
+    def call() -> Call:
+        t, at = timestep.read(args, kwargs, loop)
+        name = getattr(shared.here, "branch", None)
+        return Call(t, at, name, _shapes(args, kwargs), loop.era(), loop.mark())
+
+    run.open_pass(call)
+
+
+def _close_pass(shared: Installed, model: nn.Module, args: Any, output: Any) -> None:
     run = active(model)
     if run is None:
         return
-    if run.call is None:
-        run.call = (model, (shapes_of(args), shapes_of(kwargs)))
-    run.open_pass(lambda: _time(name, place, args, kwargs))
+    context = vars(shared.here).pop("context", None)
+    try:
+        if output is None and sys.exc_info()[1] is not None:  # forward raised
+            run.break_off()
+        else:
+            run.close_pass()
+    finally:
+        if context is not None:
+            context.__exit__(None, None, None)
 
 
-def _close_pass(model: nn.Module, args: Any, output: Any) -> None:
-    run = active(model)
-    if run is not None:
-        run.close_pass()
+@contextmanager
+def _named(here: threading.local, cache_context: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Any:
+    """diffusers' `cache_context`, listened in on."""
+    before = getattr(here, "branch", None)
+    here.branch = name
+    try:
+        with cache_context(name, *args, **kwargs):
+            yield
+    finally:
+        here.branch = before
 
 
-def _place(model: nn.Module, backbone: Backbone) -> int | None:
-    """Where the timestep stands among the arguments of the model's forward, if it has one."""
-    names = list(inspect.signature(type(model).forward).parameters)[1:]
-    return names.index(backbone.timestep) if backbone.timestep in names else None
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The shapes of the tensors that a call gives, lists of them included."""
+    given = [value if isinstance(value, (list, tuple)) else (value,) for value in (*args, *kwargs.values())]
+    return tuple(value.shape for values in given for value in values if isinstance(value, Tensor))
 
 
-def _time(name: str, place: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
-    """The timestep of a call that no sampler announced: reads one number from the device."""
-    value = kwargs.get(name)
-    if value is None and place is not None and place < len(args):
-        value = args[place]
-    return None if value is None else float(value.flatten()[0]) if isinstance(value, Tensor) else float(value)
+def _through_block(trunk: Trunk, number: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The forward of a block that is in no list."""
+    run = active(trunk)
+    if run is None:
+        return forward(*args, **kwargs)
+    run.hand(number)
+    return Gate(trunk, number, forward, run, run.current.taps)(*args, **kwargs)
 
 
-def _through_part(root: Any, leaf: Leaf, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _through_part(trunk: Trunk, leaf: Leaf, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """A part's forward while a run may be on: run it, or let the run stand in."""
-    model = root()
-    run = None if model is None else active(model)
+    run = active(trunk)
     if run is None or leaf not in run.sites:
         return forward(*args, **kwargs)
     run.enter_part(leaf, (args[0] if args else next(iter(kwargs.values())),))
     if not run.computes(leaf):
-        return run.predict(leaf)[0]
+        flow = run.predict(leaf)
+        return flow[0] if len(flow) == 1 else flow
     y = forward(*args, **kwargs)
-    run.observe(leaf, (y,))
+    run.observe(leaf, y if isinstance(y, tuple) else (y,))
     return y

@@ -1,6 +1,6 @@
 """What a run did and what it spared, in words and as a dict."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,18 +19,22 @@ class Report:
     blocks_in_full: int  # blocks that an uncached run would have run
     flops: int  # spent
     spared_flops: int
-    ideal_speedup: float  # (flops + spared_flops) / flops: what a machine bound by arithmetic alone would reach
+    ideal_speedup: float | None  # (flops + spared_flops) / flops: of a machine bound by arithmetic; None: not countable
     bytes_held: int  # the most that was held between steps at once
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
-        share = self.spared_flops / max(1, self.flops + self.spared_flops)
-        return (
+        blocks = (
             f"{self.steps} steps: {self.computed} computed, {self.stood_in} stood in; "
             f"{self.blocks_run} of {self.blocks_in_full} blocks run; "
-            f"{self.spared_flops / 1e9:.2f} of {(self.flops + self.spared_flops) / 1e9:.2f} GFLOPs spared "
+        )
+        if self.ideal_speedup is None:
+            return f"{blocks}FLOPs not countable here; at most {self.bytes_held / 1e6:.2f} MB held"
+        share = self.spared_flops / max(1, self.flops + self.spared_flops)
+        return (
+            f"{blocks}{self.spared_flops / 1e9:.2f} of {(self.flops + self.spared_flops) / 1e9:.2f} GFLOPs spared "
             f"({share:.0%}), "
             f"ideal speed-up {self.ideal_speedup:.2f}x; at most {self.bytes_held / 1e6:.2f} MB held"
         )
@@ -55,6 +59,16 @@ def report(run: "Run") -> Report:
         blocks_in_full=run.depth * len(run.passes),
         flops=full - spared,
         spared_flops=spared,
-        ideal_speedup=full / (full - spared) if full > spared else 1.0,
+        ideal_speedup=full / (full - spared) if full > spared else None,
         bytes_held=run.bytes_held,
     )
+
+
+def combined(reports: list[Report]) -> Report:
+    """The figures of several models that took turns in one loop. Raises ValueError where there are none."""
+    if not reports:
+        raise ValueError("nothing has run since the policy was attached")
+    counts = [f.name for f in fields(Report) if f.name != "ideal_speedup"]
+    summed = {name: sum(getattr(report, name) for report in reports) for name in counts}
+    spent = 0 if any(report.ideal_speedup is None for report in reports) else summed["flops"]
+    return Report(**summed, ideal_speedup=(spent + summed["spared_flops"]) / spent if spent else None)

@@ -7,36 +7,66 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from skipdit.core.flops import Call, count_flops
+from skipdit.core.clock import Call, Clock
+from skipdit.core.flops import Example, count_flops
 from skipdit.core.policy import Flow, Leaf, Memory, Moment, Policy, Site, Span, Step
 from skipdit.core.report import Report, report
 
+Agree = Callable[[bool], bool]  # one process's verdict -> that of all
+
 _active: ContextVar[Mapping[int, "Run"]] = ContextVar("skipdit_active_runs", default={})  # noqa: B039 (never mutated)
+_NOBODY: Mapping[int, "Run"] = {}
 
 
 @contextmanager
 def suspended() -> Iterator[None]:
     """No run is active inside: for a pass that must not be counted or changed."""
-    token = _active.set({})
+    token = _active.set(_NOBODY)
     try:
         yield
     finally:
         _active.reset(token)
 
 
-def active(module: nn.Module) -> "Run | None":
-    """The run that this thread or task is in with a model (or with its stack), if any."""
-    return _active.get().get(id(module))
+def active(owner: object) -> "Run | None":
+    """The run that this thread or task is in with a model (or with its trunk), if any."""
+    run = _active.get().get(id(owner))
+    return None if run is None or run.over else run
+
+
+def idle() -> bool:
+    """Whether runs are suspended here."""
+    return _active.get() is _NOBODY
 
 
 @contextmanager
-def entered(run: "Run", *modules: nn.Module) -> Iterator[None]:
-    """Make `run` the active one of these modules, for this thread or task, until the block ends."""
-    token = _active.set({**_active.get(), **{id(module): run for module in modules}})
+def entered(run: "Run", *owners: object) -> Iterator[None]:
+    """Make `run` the active one of these (a model and its trunk), for this thread or task, until the block ends."""
+    token = _active.set({**_active.get(), **{id(owner): run for owner in owners}})
     try:
         yield
     finally:
         _active.reset(token)
+
+
+class Loop:
+    """What is known of the loop around a model: here, nothing but what its calls show."""
+
+    def era(self) -> Any:
+        """The sampler's own list of timesteps: a new run makes a new one."""
+        return None
+
+    def mark(self) -> Any:
+        """The sampler's own count of steps."""
+        return None
+
+    def read(self, timestep: Tensor) -> float | None:
+        """The sampler's timestep behind a tensor, where that can be known without waiting for a device."""
+        return None
+
+    def total(self, t: float | None) -> int | None:
+        """How many steps a run has that begins at t."""
+        return None
 
 
 class Event(NamedTuple):
@@ -57,32 +87,43 @@ class Pass:
         self.start: Flow | None = None  # the flow that entered the first block
         self.entries: dict[Site, Flow] = {}  # the flow that entered each site
         self.gated: bool | None = None  # the gate's one verdict, once taken
-        self.blocks = 0  # blocks reached
+        self.handed: set[int] = set()  # blocks that the model got by way of a stack
         self.ran = 0  # blocks that really ran
+        self.taps: dict[int, Any] = {}  # outputs for the branches that start there
 
 
 class Run:
     """The state of one sampling run. Made when sampling starts, gone when it ends; nothing else remembers anything.
 
-    A sampler calls `begin(index, t, stream)` before each pass. In a foreign loop nobody does: then the timestep itself
-    is the clock (`tick`), a repeated timestep being another stream, and one that goes up again a new run.
+    A sampler calls `begin(index, t, stream)` before each pass. In a foreign loop nobody does: then a `Clock` finds the
+    step, the stream and the beginning of a run from the calls themselves, and the figures are those of the last run.
     """
 
     def __init__(
-        self, policy: Policy, sites: Mapping[Site, list[str]], depth: int, total: int | None = None
+        self,
+        policy: Policy,
+        sites: Mapping[Site, list[str]],
+        depth: int,
+        total: int | None = None,
+        clock: Clock | None = None,
+        agree: Agree | None = None,
+        loop: Loop | None = None,
     ):  # sites: the module paths that each one spares
         self.policy, self.sites, self.depth, self.total = policy, sites, depth, total
+        self.clock, self.agree, self.loop = clock or Clock(), agree, loop or Loop()
         self.trace: list[Event] = []
         self.passes: list[tuple[Step, str, int]] = []  # (step, stream, blocks run) of every finished pass
         self.bytes_held = 0  # the most that was ever held at once
-        self.call: tuple[nn.Module, Call] | None = None  # the model and the shapes of one call, to count FLOPs with
-        self._first = next(iter(sites))
+        self.example: tuple[nn.Module, Example] | None = None  # the model and one call's arguments, to count FLOPs with
+        self.inside = False  # a pass is going on
+        self.over = False  # it was released
+        self._first = min(sites, key=lambda site: site.start if isinstance(site, Span) else -1)
         self._flops: Mapping[str, int] | None = None
         self._spans = {i: s for s in sites if isinstance(s, Span) for i in range(s.start, s.stop)}
         self._memories: dict[tuple[str, Site], Memory] = {}
         self._schedules: dict[tuple[str, Site], Memory] = {}
         self._held: dict[tuple[str, Site], int] = {}
-        self._clock: tuple[float | None, int, int] = (None, -1, 0)  # last timestep, step, passes at it
+        self._number = 0  # of the clock's run that the memories belong to
         self._begun = False
         self.step, self.stream = Step(0, total), "main"
         self.current = Pass()
@@ -96,45 +137,56 @@ class Run:
             self._forget(stream)
         self.step, self.stream, self._begun = Step(index, self.total, t), stream, True
 
-    def tick(self, t: float | None) -> None:
+    def tick(self, call: Call) -> None:
         """The clock of a foreign loop: called before each pass that no sampler announced."""
-        last, index, repeats = self._clock
-        if t is not None and t == last:
-            repeats += 1
-        elif last is not None and t is not None and t > last:
-            index, repeats = 0, 0
-        else:
-            index, repeats = index + 1, 0
-        self._clock = (t, index, repeats)
-        self.begin(index, t, "main" if repeats == 0 else f"repeat {repeats}")
+        tick = self.clock.tick(call)
+        if tick.run != self._number:
+            self._number = tick.run
+            self._memories.clear()
+            self._schedules.clear()
+            self._held.clear()
+            self.trace, self.passes = [], []
+            self.total = self.loop.total(call.t) or self.total
+        self.step, self.stream = Step(tick.index, self.total, call.t), tick.stream
 
-    def open_pass(self, time: Callable[[], float | None]) -> None:
-        """A pass through the model begins: ask the schedule for every site. `time` reads the timestep where it must."""
+    def open_pass(self, call: Callable[[], Call]) -> None:
+        """A pass through the model begins: ask the schedule for every site. `call` is asked what the loop shows, where
+        no sampler has said it."""
+        if self.inside:
+            self.break_off()  # Ctrl-C in the last pass
         if not self._begun:
-            self.tick(time())
+            self.tick(call())
         self._begun = False
-        self.current = Pass()
+        self.current, self.inside = Pass(), True
         if not self.policy.when.gate:
             for site in self.sites:
                 self._decide(site, None)
 
     def close_pass(self) -> None:
         """A pass is over: write it down. Raises RuntimeError where the blocks ran without passing the stack."""
-        done, self.current = self.current, Pass()
-        if done.blocks != self.depth:
+        done, self.current, self.inside = self.current, Pass(), False
+        if len(done.handed) != self.depth:
             raise RuntimeError(
-                f"{self.depth - done.blocks} of {self.depth} blocks ran without passing the stack: the model indexes "
-                "or slices its list instead of iterating it, so the policy can't reach them"
+                f"{self.depth - len(done.handed)} of {self.depth} blocks ran without passing the stack: the model does "
+                "not iterate its list in forward, so the policy can't reach them"
             )
         self.trace += [Event(self.step.index, self.step.t, self.stream, s, v) for s, v in done.verdicts.items()]
         self.passes.append((self.step, self.stream, done.ran))
 
+    def break_off(self) -> None:
+        """A pass ended by an exception: what it left is not to be built on."""
+        self.current, self.inside = Pass(), False
+        self.clock.aborted = True
+
     # ---- what the stack asks
+
+    def hand(self, index: int) -> None:
+        """Block `index` is handed out by its stack."""
+        self.current.handed.add(index)
 
     def enter(self, index: int, flow: Flow) -> Span | None:
         """Block `index` is reached with this flow: the span it belongs to, if any."""
         now = self.current
-        now.blocks += 1
         if index == 0:
             now.start = flow
         span = self._spans.get(index)
@@ -143,9 +195,16 @@ class Run:
         elif index == span.start:
             now.entries[span] = flow
             self._decide(span, Moment(now.start or flow, flow))
-        if span is not None and now.verdicts[span]:
+        if span is not None and span not in now.entries:  # the model left out the block where it begins
+            span, now.ran = None, now.ran + 1
+        elif span is not None and now.verdicts[span]:
             now.ran += 1
         return span
+
+    def realign(self, span: Span, change: Callable[[Tensor], Tensor]) -> None:
+        """Bring the main stream that entered a span into the layout in which it leaves."""
+        x, *others = self.current.entries[span]
+        self.current.entries[span] = (change(x), *others)
 
     def enter_part(self, leaf: Leaf, flow: Flow) -> None:
         """A part is reached with this flow."""
@@ -172,7 +231,7 @@ class Run:
 
     def _same_shapes(self, site: Site, memory: Memory, x: Flow) -> None:
         """Raises ValueError by name where the shapes have changed: a broadcast would go unnoticed."""
-        shapes = [tensor.shape for tensor in x]
+        shapes = [None if tensor is None else tensor.shape for tensor in x]
         if memory.setdefault("shapes", shapes) != shapes:
             raise ValueError(
                 f"{site} of stream {self.stream!r} remembers {tuple(memory['shapes'][0])} but now gets "
@@ -192,6 +251,7 @@ class Run:
             if now.gated is None:
                 first = self._schedules.setdefault((self.stream, self._first), {})
                 now.gated = when(first, self.step, site, moment)
+                now.gated = now.gated if self.agree is None else self.agree(now.gated)
             verdict = now.gated
         now.verdicts[site] = verdict or (self.stream, site) not in self._memories
 
@@ -202,6 +262,7 @@ class Run:
 
     def release(self) -> None:
         """The run is over: let go of every tensor; the trace and the figures stay."""
+        self.over = True
         self._memories.clear()
         self._schedules.clear()
         self._held.clear()
@@ -209,9 +270,9 @@ class Run:
 
     def flops(self) -> Mapping[str, int]:
         """FLOPs of every module in one pass, {path: FLOPs}; "" is the whole model. Empty before the first pass."""
-        if self._flops is None and self.call is not None:
+        if self._flops is None and self.example is not None:
             with suspended():
-                self._flops = count_flops(*self.call)
+                self._flops = count_flops(*self.example)
         return self._flops or {}
 
     def report(self) -> Report:

@@ -1,13 +1,14 @@
 """Long skip branches: the output of block i joins the input of block L-1-i."""
 
 from collections.abc import Callable, Iterable
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipdit.core.backbone import Backbone
-from skipdit.core.stack import Stack
+from skipdit.core.stack import Stack, Trunk, install, trunk_of
 
 
 class Float32LayerNorm(nn.LayerNorm):
@@ -51,16 +52,29 @@ def mirror(depth: int) -> list[tuple[int, int]]:
     return [(i, depth - 1 - i) for i in range(depth // 2)]
 
 
+def mirrored(backbone: Backbone, model: nn.Module) -> list[tuple[int, int]]:
+    """The mirror pairs of a model, in places of its running order.
+
+    Lists that take turns are paired by rounds: the last block of round i feeds the first of round L-1-i. Where the flow
+    itself changes from one list to the next (text and image side by side, then as one), each list has its own mirror.
+    """
+    order, unit = backbone.order(model), backbone.unit
+    if unit > 1:
+        return [(i * unit + unit - 1, j * unit) for i, j in mirror(len(order) // unit)]
+    runs = [list(run) for _, run in groupby(range(len(order)), lambda place: order[place].contract.names)]
+    return [(run[i], run[j]) for run in runs for i, j in mirror(len(run))]
+
+
 def add_skips(
     model: nn.Module,
-    width: int,
+    width: int | None = None,
     join: Callable[[int], nn.Module] = Join,
     pairs: Iterable[tuple[int, int]] | None = None,
     backbone: Backbone | None = None,
 ) -> nn.Module:
     """Give a model long skip branches, in place, and return it.
 
-    width    channels D of the main stream
+    width    channels D of the main stream; from the model's config when left out
     join     how the branch joins the main stream: Join keeps a trained model as it was, Replace is the published one
     pairs    (source, target) block numbers; the paper's mirror pairs when left out
 
@@ -68,27 +82,39 @@ def add_skips(
     Raises ValueError for a model that has branches already and for pairs that don't run forward.
     """
     backbone = backbone or Backbone.of(model)
-    blocks = backbone.list_of(model)
-    if isinstance(blocks, Stack) and blocks.joins:
-        raise ValueError(f"{type(model).__name__} has skip branches already: {sorted(blocks.joins)}")
-    pairs = mirror(len(blocks)) if pairs is None else list(pairs)
-    for source, target in pairs:
-        if not 0 <= source < target < len(blocks):
-            raise ValueError(f"pair ({source}, {target}): a branch runs forward within blocks 0...{len(blocks) - 1}")
-    if len({target for _, target in pairs}) < len(pairs):
-        raise ValueError(f"pairs {pairs}: a block takes one branch, but one is named twice")
-    stack = Stack(blocks, backbone.contract)
+    trunk = trunk_of(model, backbone)
+    _check(model, trunk, pairs := mirrored(backbone, model) if pairs is None else [(s, t) for s, t in pairs])
+    width = backbone.width_of(model) if width is None else width
+    like = next(iter(backbone.blocks(model)[0].parameters()), None)
     model.skip_branches = nn.ModuleDict({str(target): join(width) for _, target in pairs})
-    stack.joins = {target: (source, model.skip_branches[str(target)]) for source, target in pairs}
-    setattr(model, backbone.blocks, stack)
+    if like is not None:
+        nn.Module.to(model.skip_branches, like.device, like.dtype if like.is_floating_point() else None)
+    trunk.join({target: (source, model.skip_branches[str(target)]) for source, target in pairs})
+    for path, blocks in backbone.lists(model).items():
+        install(model, path, Stack(blocks.children(), trunk, path))
     model.register_forward_hook(_refuse_bypass)
     return model
 
 
+def _check(model: nn.Module, trunk: Trunk, pairs: list[tuple[int, int]]) -> None:
+    name, depth = type(model).__name__, len(trunk.order)
+    if trunk.joins:
+        raise ValueError(f"{name} has skip branches already, at blocks {sorted(trunk.joins)}")
+    if trunk.native:
+        raise ValueError(f"{name} has long skips of its own, {list(trunk.native)}: attach a policy to it as it is")
+    if any(place.number is None or place.contract.within for place in trunk.order):
+        raise ValueError(f"{name} does not hold its blocks in plain lists, so branches can't join them")
+    for source, target in pairs:
+        if not 0 <= source < target < depth:
+            raise ValueError(f"pair ({source}, {target}): a branch runs forward within blocks 0...{depth - 1}")
+    if len({target for _, target in pairs}) < len(pairs):
+        raise ValueError(f"pairs {pairs}: a block takes one branch, but one is named twice")
+
+
 def _refuse_bypass(model: nn.Module, args: object, output: object) -> None:
     """A model that indexes its list would run without its branches and draw wrong pictures: say so."""
-    stack = next(m for m in model.modules() if isinstance(m, Stack))
-    if not stack.passed:
+    trunk = next(m for m in model.modules() if isinstance(m, Stack)).trunk
+    if not trunk.reached.issuperset(trunk.joins):
         raise RuntimeError(
             f"{type(model).__name__} ran its blocks without passing the stack (it indexes its list), so its skip "
             "branches had no effect: iterate the list in forward, `for block in self.blocks`"

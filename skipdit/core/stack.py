@@ -1,43 +1,126 @@
-"""A list of blocks that joins skip branches and lets a run stand in for blocks; its children keep their names."""
+"""Lists of blocks that join skip branches and let a run stand in for blocks; their children keep their names."""
 
+import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from skipdit.core.backbone import Contract
+from skipdit.core.backbone import Backbone, Pairs, Place
+from skipdit.core.policy import Span
 from skipdit.core.run import Run, active
 
 Taps = dict[int, tuple[Tensor, bool]]  # what a pass has tapped: {block: (output, with gradient?)}
 
 
-class Stack(nn.ModuleList):
-    """The same blocks under the same names. Iterating it yields one callable a block.
+class Trunk:
+    """All blocks of a model in running order, whichever lists hold them, and the long skips between them."""
 
-    What one pass remembers is a local of that pass and dies with it. Taps are read, never popped: gradient
-    checkpointing calls a block again.
+    def __init__(self, model: nn.Module, backbone: Backbone):
+        self.backbone = backbone
+        self.order: list[Place] = backbone.order(model)
+        self.native: Pairs = backbone.native(len(self.order))
+        self.breaks = set(backbone.breaks(model))
+        self.arguments = [
+            place.contract.places(block) for place, block in zip(self.order, backbone.blocks(model), strict=True)
+        ]
+        self.joins: dict[int, tuple[int, nn.Module]] = {}  # target -> (source, join)
+        self.sources: frozenset[int] = frozenset()  # blocks whose output a join takes
+        self.reached: set[int] = set()  # blocks that a pass ever got by way of a stack
+        self._taps: dict[int, Taps] = {}  # of the pass that a thread is in, where its blocks lie in several lists
+
+    def join(self, joins: dict[int, tuple[int, nn.Module]]) -> None:
+        """Add long skip branches: {target: (source, join)}."""
+        self.joins, self.sources = joins, frozenset(source for source, _ in joins.values())
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every long skip (source, target), joined by us or native."""
+        return [(source, target) for target, (source, _) in self.joins.items()] + list(self.native)
+
+    def cut(self, span: Span) -> list[Span]:
+        """The span in pieces that can each be stood in for: it is cut where the flow itself changes from one list to
+        the next, and after a block whose output goes to a block outside (which then gets what is remembered)."""
+        feeds = {source for source, target in self.pairs() if target >= span.stop}
+        names = [place.contract.names for place in self.order]
+        inside = range(span.start + 1, span.stop)
+        cuts = [p for p in inside if p - 1 in feeds or p in self.breaks or names[p - 1] != names[p]]
+        return [Span(a, b) for a, b in zip([span.start, *cuts], [*cuts, span.stop], strict=True)]
+
+    def aligned(self, x: Any, source: int, like: Any, target: int) -> Any:
+        """A tensor from block `source` in the layout of block `target`, where `like` comes from."""
+        change = self.order[target].contract.layout
+        return x if change == self.order[source].contract.layout or change is None else change(x, like)
+
+    def taps(self, first: bool) -> Taps:
+        """What this thread's pass has tapped so far; the first block begins anew."""
+        if first:
+            self._taps[threading.get_ident()] = {}
+        return self._taps.setdefault(threading.get_ident(), {})
+
+    def forget_taps(self) -> None:
+        self._taps.pop(threading.get_ident(), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_taps": {}}
+
+
+class Stack(nn.ModuleList):
+    """The same blocks under the same names. Iterating or slicing it yields one callable a block.
+
+    What one pass remembers dies with the pass. Taps are read, never popped: gradient checkpointing calls a block again.
     """
 
-    def __init__(self, blocks: Iterable[nn.Module], contract: Contract):
+    def __init__(self, blocks: Iterable[nn.Module], trunk: Trunk, path: str):
         super().__init__(blocks)
-        self.contract = contract
-        self.places = [contract.places(block) for block in self.children()]
-        self.joins: dict[int, tuple[int, nn.Module]] = {}  # target -> (source, join)
-        self.passed = False  # has a pass ever iterated this list?
+        self.trunk = trunk
+        self.numbers = [number for number, place in enumerate(trunk.order) if place.stack == path]
 
     def __iter__(self) -> Iterator[Any]:
-        run = active(self)
-        if run is None and not self.joins:
+        run = active(self.trunk)
+        if run is None and not self.trunk.joins:
             return super().__iter__()
-        return self._gates(run)
+        return self._gates(run, range(len(self)))
 
-    def _gates(self, run: Run | None) -> Iterator["Gate"]:
-        self.passed = True
-        sources = {source for source, _ in self.joins.values()}
-        taps: Taps = {}
-        for index, block in enumerate(self._modules.values()):
-            yield Gate(self, index, block, run, taps, index in sources)
+    def __getitem__(self, place: Any) -> Any:
+        run = active(self.trunk)
+        if isinstance(place, slice):
+            if run is not None or self.trunk.joins:
+                return list(self._gates(run, range(len(self))[place]))
+            return nn.ModuleList(list(self.children())[place])
+        if run is not None and run.inside:  # a model that indexes its list
+            return next(self._gates(run, (range(len(self))[place],)))
+        return super().__getitem__(place)
+
+    def _gates(self, run: Run | None, wanted: Iterable[int]) -> Iterator["Gate"]:
+        trunk, blocks = self.trunk, list(self._modules.values())
+        alone = len(blocks) == len(trunk.order) and wanted == range(len(blocks))
+        taps: Taps | None = {} if alone else None  # one list that runs from end to end keeps them to itself
+        number = -1
+        try:
+            for index in wanted:
+                number = self.numbers[index]
+                trunk.reached.add(number)
+                if run is not None:
+                    run.hand(number)
+                kind = Unit if trunk.order[number].contract.within else Gate
+                yield kind(trunk, number, blocks[index], run, trunk.taps(number == 0) if taps is None else taps)
+        finally:
+            if number == len(trunk.order) - 1:
+                trunk.forget_taps()
+
+
+def trunk_of(model: nn.Module, backbone: Backbone) -> Trunk:
+    """The trunk of the stacks that a model has (it was given skip branches), or a new one."""
+    found = next((each for each in backbone.lists(model).values() if isinstance(each, Stack)), None)
+    return found.trunk if found is not None else Trunk(model, backbone)
+
+
+def install(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module where the path says."""
+    owner, _, name = path.rpartition(".")
+    setattr(model.get_submodule(owner), name, module)
 
 
 class Gate:
@@ -46,32 +129,76 @@ class Gate:
     For everything else it is the block: attributes are the block's.
     """
 
-    __slots__ = ("block", "index", "run", "stack", "tap", "taps")
+    __slots__ = ("block", "number", "run", "taps", "trunk")
 
-    def __init__(self, stack: Stack, index: int, block: Any, run: Run | None, taps: Taps, tap: bool):
-        self.stack, self.index, self.block, self.run, self.taps, self.tap = stack, index, block, run, taps, tap
+    def __init__(self, trunk: Trunk, number: int, block: Any, run: Run | None, taps: Taps):
+        self.trunk, self.number, self.block, self.run, self.taps = trunk, number, block, run, taps
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        stack, index, run = self.stack, self.index, self.run
-        contract, places, span = stack.contract, stack.places[index], None
+        trunk, number, run = self.trunk, self.number, self.run
+        contract, arguments, span = trunk.order[number].contract, trunk.arguments[number], None
         if run is not None:
-            flow = contract.entering(places, args, kwargs)
-            span = run.enter(index, flow)
+            flow = contract.entering(arguments, args, kwargs)
+            span = run.enter(number, flow)
+            if span is not None and number == span.stop - 1:
+                self._realign(span, flow[0])
             if span is not None and not run.computes(span):
-                return contract.returned(run.predict(span) if index == span.stop - 1 else flow)
-        if index in stack.joins:
-            source, join = stack.joins[index]
-            x = contract.entering(places, args, kwargs)[0]  # (B, T, D)
-            args, kwargs = contract.replace_main(places, args, kwargs, join(x, _tapped(self.taps, source)))
+                flow = run.predict(span) if number == span.stop - 1 else flow
+                self._tap(flow[0])
+                return contract.returned(flow)
+        if number in trunk.joins:
+            source, join = trunk.joins[number]
+            x = contract.entering(arguments, args, kwargs)[0]  # (B, T, D)
+            s = trunk.aligned(_tapped(self.taps, source), source, x, number)
+            args, kwargs = contract.replace_main(arguments, args, kwargs, join(x, s))
         returned = self.block(*args, **kwargs)
-        if self.tap:
-            self.taps.setdefault(index, (contract.leaving(returned)[0], torch.is_grad_enabled()))
-        if span is not None and index == span.stop - 1:
+        if trunk.sources:
+            self._tap(contract.leaving(returned)[0])
+        if span is not None and number == span.stop - 1:
             run.observe(span, contract.leaving(returned))  # type: ignore[union-attr]
         return returned
+
+    def _tap(self, y: Tensor) -> None:
+        """Remember a block's output for the branch that starts there; a block that is called again keeps the first."""
+        if self.number in self.trunk.sources:
+            self.taps.setdefault(self.number, (y, torch.is_grad_enabled()))
+
+    def _realign(self, span: Span, like: Tensor) -> None:
+        """What entered the span, in the layout of its last block: a change can only be added in one layout."""
+        order = self.trunk.order
+        if order[span.start].contract.layout != order[self.number].contract.layout:
+            self.run.realign(span, lambda x: self.trunk.aligned(x, span.start, like, self.number))  # type: ignore[union-attr]
+
+
+class Unit(Gate):
+    """A block that is a ModuleDict, run part by part by its model: the first takes the flow, the last gives it back."""
+
+    __slots__ = ("span",)
+
+    def __getitem__(self, name: str) -> Any:
+        within, part = self.trunk.order[self.number].contract.within, self.block[name]
+        if name == within[0]:
+            return partial(self._first, part)
+        return partial(self._last, part) if name == within[-1] else part
+
+    def _first(self, part: Any, *args: Any, **kwargs: Any) -> Any:
+        flow = (args[0],)
+        self.span = None if self.run is None else self.run.enter(self.number, flow)
+        stands_in = self.span is not None and not self.run.computes(self.span)  # type: ignore[union-attr]
+        return flow[0] if stands_in else part(*args, **kwargs)
+
+    def _last(self, part: Any, *args: Any, **kwargs: Any) -> Any:
+        span, run = self.span, self.run
+        ends = span is not None and self.number == span.stop - 1
+        if span is not None and not run.computes(span):  # type: ignore[union-attr]
+            return run.predict(span)[0] if ends else args[0]  # type: ignore[union-attr]
+        y = part(*args, **kwargs)
+        if ends:
+            run.observe(span, (y,))  # type: ignore[union-attr, arg-type]
+        return y
 
 
 def _tapped(taps: Taps, source: int) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import factorial
+from typing import Any
 
 from torch import Tensor
 
@@ -28,19 +29,28 @@ class Estimate:
         return f"Estimate({name}, keep={self.keep}, change={self.change})"
 
     def observe(self, memory: Memory, step: Step, x: Flow, y: Flow) -> None:
-        value = tuple(b - a for a, b in zip(x, y, strict=True)) if self.change else y
+        value = tuple(_minus(b, a) for a, b in zip(x, y, strict=True)) if self.change else y
         memory["seen"] = [(step.index, value), *memory.get("seen", [])][: self.keep]
 
     def predict(self, memory: Memory, step: Step, x: Flow) -> Flow:
         seen = memory["seen"]
         weights = self.rule([index for index, _ in seen], step.index)
-        value: Flow = tuple(_weighted(weights, [flow[stream] for _, flow in seen]) for stream in range(len(x)))
-        return tuple(a + b for a, b in zip(x, value, strict=True)) if self.change else value
+        value: Flow = tuple(_weighted(weights, list(each)) for each in zip(*(flow for _, flow in seen), strict=True))
+        return tuple(_plus(a, b) for a, b in zip(x, value, strict=True)) if self.change else value
+
+
+def _minus(b: Any, a: Any) -> Any:
+    """What was added; a stream that is not there (SD3's last block drops the text) stays None."""
+    return None if b is None else b - a
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return None if b is None else a + b
 
 
 def _weighted(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
     """sum w_i v_i; a single weight of 1 hands the tensor on as it is."""
-    if weights[0] == 1 and not any(weights[1:]):
+    if tensors[0] is None or (weights[0] == 1 and not any(weights[1:])):
         return tensors[0]
     total = tensors[0] * weights[0]
     for weight, tensor in zip(weights[1:], tensors[1:], strict=True):

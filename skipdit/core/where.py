@@ -11,7 +11,7 @@ from skipdit.core.policy import Leaf, Site, Span
 
 @dataclass(frozen=True)
 class Inner:
-    """All blocks but the first `head` and the last `tail`: one span."""
+    """All blocks but the first `head` and the last `tail`: one span. Lists that take turns count by rounds."""
 
     head: int = 1
     tail: int = 1
@@ -21,15 +21,15 @@ class Inner:
         whole(self, "tail", self.tail)
 
     def __call__(self, model: nn.Module, backbone: Backbone) -> list[Site]:
-        depth = len(backbone.list_of(model))
+        depth, unit = backbone.depth(model), backbone.unit
         if self.head + self.tail >= depth:
             raise ValueError(f"{self} leaves no block to spare in {type(model).__name__} with {depth} blocks")
-        return [Span(self.head, depth - self.tail)]
+        return [Span(self.head * unit, (depth - self.tail) * unit)]
 
 
 @dataclass(frozen=True)
 class Range:
-    """Blocks start ... stop-1: one span."""
+    """Blocks start ... stop-1: one span. Lists that take turns count by rounds."""
 
     start: int
     stop: int
@@ -41,10 +41,10 @@ class Range:
             raise ValueError(f"{self} is empty: stop must be above start")
 
     def __call__(self, model: nn.Module, backbone: Backbone) -> list[Site]:
-        depth = len(backbone.list_of(model))
+        depth, unit = backbone.depth(model), backbone.unit
         if self.stop > depth:
             raise ValueError(f"{self} reaches past the last of {depth} blocks of {type(model).__name__}")
-        return [Span(self.start, self.stop)]
+        return [Span(self.start * unit, self.stop * unit)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,21 @@ class Parts:
                     f"{self}: {type(model).__name__} has no part {name!r}; its parts are {sorted(backbone.parts)}"
                 )
         return [
-            Leaf(f"{backbone.blocks}.{i}.{backbone.parts[name]}")
-            for i in range(len(backbone.list_of(model)))
+            Leaf(f"{place.path}.{part}")
+            for place in backbone.order(model)
             for name in self.names
+            for part in _spelled(backbone.parts[name])
+            if _has(model.get_submodule(place.path), part)
         ]
+
+
+def _spelled(part: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (part,) if isinstance(part, str) else part
+
+
+def _has(block: nn.Module, part: str) -> bool:
+    """Blocks differ: one may lack a part that others have."""
+    try:
+        return block.get_submodule(part) is not None
+    except AttributeError:
+        return False

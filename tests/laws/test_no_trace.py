@@ -49,7 +49,7 @@ def test_an_exception_in_any_block_leaves_nothing(backbone, policy, place, error
             raise error("on purpose")
 
     with pytest.raises(error), attach(model, POLICIES[policy]) as run:
-        hook = list(model.backbone.list_of(model).children())[place].register_forward_hook(fail)
+        hook = model.backbone.blocks(model)[place].register_forward_hook(fail)
         try:
             loop(model, run)
             pytest.fail("the block did not run twice")

@@ -61,8 +61,6 @@ def test_a_senseless_parameter_is_refused_when_the_policy_is_made(make, name):
         (Policy(Inner(3, 3), Every(2), hold()), "leaves no block to spare"),
         (Policy(Range(2, 9), Every(2), hold()), "past the last of 6 blocks"),
         (Policy(Parts(("cross",)), Every(2), hold()), "has no part 'cross'; its parts are"),
-        (Policy(Inner(0, 1), Every(2), hold()), "would skip block 0, whose output joins block 5 outside it"),
-        (Policy(Range(2, 3), Every(2), hold()), "would skip block 2, whose output joins block 3"),
     ],
 )
 def test_a_policy_that_does_not_fit_is_refused_when_attached(policy, message):

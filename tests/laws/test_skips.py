@@ -9,6 +9,10 @@ from zoo import BACKBONES, TwoStream, dit, inputs, loop, shaken
 from skipdit import Join, Replace, add_skips, attach, methods, mirror
 from skipdit.backbones.dit import DiT
 from skipdit.core.backbone import Backbone, Contract
+from skipdit.core.policy import Policy, Span
+from skipdit.core.what import hold
+from skipdit.core.when import Every
+from skipdit.core.where import Inner
 
 
 @pytest.mark.parametrize("make", [lambda: dit(None), lambda: dit(None, depth=7), lambda: shaken(TwoStream())])
@@ -82,7 +86,7 @@ def test_reentrant_checkpointing_would_lose_gradients_and_is_refused():
 class Indexed(nn.Module):
     """A model that indexes its list, so that no stack is ever iterated."""
 
-    backbone = Backbone("blocks", Contract(("input",)))
+    backbone = Backbone({"blocks": Contract(("input",))})
 
     def __init__(self):
         super().__init__()
@@ -96,18 +100,48 @@ class Indexed(nn.Module):
 
 class Sliced(Indexed):
     def forward(self, x, t):
-        for block in list(self.blocks)[:3]:
+        for block in self.blocks[:3]:
             x = block(x)
-        return self.blocks[3](x)
+        return self.blocks[-1](x)
 
 
-@pytest.mark.parametrize(("kind", "missed"), [(Indexed, 4), (Sliced, 1)])
-def test_blocks_that_bypass_the_stack_are_refused(kind, missed):
+class Bypassing(Indexed):
+    def forward(self, x, t):
+        for block in self.blocks.children():
+            x = block(x)
+        return x
+
+
+@pytest.mark.parametrize("kind", [Indexed, Sliced])
+@torch.no_grad()
+def test_a_list_that_is_indexed_or_sliced_hands_out_gates_too(kind):
     model = kind()
-    with pytest.raises(RuntimeError, match=f"{missed} of 4 blocks ran without passing the stack"):
+    with attach(model, methods.skip_cache(every=2)) as run:
+        for step in range(4):
+            run.begin(step, 10.0 - step)
+            model(torch.ones(1, 2, 4), torch.ones(1))
+    assert run.report().blocks_run == 4 + 2 + 4 + 2
+    assert model.blocks[0] is next(model.blocks.children())
+
+
+def test_blocks_that_bypass_the_stack_are_refused():
+    model = Bypassing()
+    with pytest.raises(RuntimeError, match="4 of 4 blocks ran without passing the stack"):
         with attach(model, methods.skip_cache(every=2)) as run:
             run.begin(0, 10.0)
             model(torch.ones(1, 2, 4), torch.ones(1))
+
+
+@torch.no_grad()
+def test_a_skipped_source_gives_what_is_held_of_it():
+    """The span 0...4 is cut behind each block that feeds one outside; block 5 is joined by block 0's last output."""
+    model, got = dit("replace"), []
+    model.skip_branches["5"].register_forward_pre_hook(lambda _, args: got.append(args))
+    with attach(model, Policy(Inner(0, 1), Every(2), hold())) as run:
+        loop(model, run, steps=2)
+    (_, full), (_, cached) = got
+    assert cached is full
+    assert {event.site for event in run.trace} == {Span(0, 1), Span(1, 5)}
 
 
 def test_skips_on_a_model_that_indexes_its_list_are_refused():
