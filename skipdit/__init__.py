@@ -7,7 +7,8 @@ from skipdit import methods
 from skipdit.catalog import Namesakes, parse
 
 if TYPE_CHECKING:
-    from skipdit.core.attach import attach, plan
+    from skipdit.attach import attach
+    from skipdit.core.attach import plan
     from skipdit.core.policy import Policy
     from skipdit.core.run import Run
     from skipdit.core.skips import Join, Replace, add_skips, mirror
@@ -17,7 +18,8 @@ __version__ = "0.1.0"
 __all__ = ["Join", "Policy", "Replace", "Run", "add_skips", "attach", "methods", "mirror", "parse", "plan", "sample"]
 
 HOMES = {  # loaded when they are first used: torch takes a second to import, diffusers longer
-    "skipdit.core.attach": ("attach", "plan"),
+    "skipdit.attach": ("attach",),
+    "skipdit.core.attach": ("plan",),
     "skipdit.core.policy": ("Policy",),
     "skipdit.core.run": ("Run",),
     "skipdit.core.skips": ("Join", "Replace", "add_skips", "mirror"),
