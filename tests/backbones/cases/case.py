@@ -1,4 +1,4 @@
-"""A small model of the wild: its class in diffusers, a configuration that a CPU runs in milliseconds, and its inputs."""
+"""A small model of the wild: its class in diffusers, a configuration that runs in milliseconds, and its inputs."""
 
 import importlib
 from collections.abc import Callable
