@@ -1,5 +1,6 @@
 """attach(pipe, policy): caching for any diffusers pipeline, or any model, in one line."""
 
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -44,13 +45,19 @@ class attach:
         group: Any = "all",
     ):
         models, self.target = _models(target, backbone), target
-        clock, agree = Clock(), _agreement(group)
+        self._clocks, agree = threading.local(), _agreement(group)
         loop = self._loop = None if isinstance(target, nn.Module) else Sampler(target)
         self._each = {
-            name: attach_one(model, policy, timesteps, backbone or backbone_of(model), loop, clock, agree)
+            name: attach_one(model, policy, timesteps, backbone or backbone_of(model), loop, self._clock, agree)
             for name, model in models.items()
         }
         self._exits = ExitStack()
+
+    def _clock(self) -> Clock:
+        """This thread's clock, shared by the transformers that take turns in it."""
+        if not hasattr(self._clocks, "clock"):
+            self._clocks.clock = Clock()
+        return self._clocks.clock
 
     def __enter__(self) -> "Run | Runs":
         with ExitStack() as exits:

@@ -29,7 +29,7 @@ class attach:
     timesteps    of the sampler, for schedules that count from the end in a loop that is not ours; usually left out
     backbone     how the model is laid out, where its class doesn't say
     loop         what is known of the loop around the model
-    clock        shared by the models of one loop
+    clock        gives a thread's clock, shared by the models of one loop
     agree        one process's verdict -> that of all, where several processes must decide alike
 
     The run belongs to this thread (or asyncio task): others may sample the same model with other policies at once.
@@ -44,7 +44,7 @@ class attach:
         timesteps: Sequence[float] | Tensor | None = None,
         backbone: Backbone | None = None,
         loop: Loop | None = None,
-        clock: Clock | None = None,
+        clock: Callable[[], Clock] = Clock,
         agree: Agree | None = None,
     ):
         if not isinstance(policy, Policy):
@@ -119,7 +119,7 @@ class attach:
 
     def _made(self, trunk: Trunk, sites: Sequence[Site]) -> Run:
         paths = {site: _paths(site, trunk) for site in sites}
-        run = Run(self.policy, paths, len(trunk.order), self.steps, self.clock, self.agree, self.loop)
+        run = Run(self.policy, paths, len(trunk.order), self.steps, self.clock(), self.agree, self.loop)
         self._runs.add(run)
         return run
 
