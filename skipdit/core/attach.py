@@ -227,7 +227,7 @@ class Installed:
         if module not in self.shadowed:
             self.shadowed.add(module)
             before = vars(module).get("forward")
-            module.forward = partial(through, trunk, site, module.forward)
+            module.forward = partial(through, trunk, site, module, module.forward)
             vars(module)["_skipdit_forward"] = before  # an offloading hook's, perhaps
 
     def remove(self, model: nn.Module) -> None:
@@ -328,7 +328,9 @@ def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(value.shape for values in given for value in values if isinstance(value, Tensor))
 
 
-def _through_block(trunk: Trunk, number: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _through_block(
+    trunk: Trunk, number: int, block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
     """The forward of a block that is in no list."""
     run = active(trunk)
     if run is None:
@@ -337,12 +339,14 @@ def _through_block(trunk: Trunk, number: int, forward: Callable[..., Any], *args
     return Gate(trunk, number, forward, run, run.current.taps)(*args, **kwargs)
 
 
-def _through_part(trunk: Trunk, leaf: Leaf, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _through_part(
+    trunk: Trunk, leaf: Leaf, part: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
     """A part's forward while a run may be on: run it, or let the run stand in."""
     run = active(trunk)
     if run is None or leaf not in run.sites:
         return forward(*args, **kwargs)
-    run.enter_part(leaf, (args[0] if args else next(iter(kwargs.values())),))
+    run.enter_part(leaf, (args[0] if args else next(iter(kwargs.values())),), part, args, kwargs)
     if not run.computes(leaf):
         flow = run.predict(leaf)
         return flow[0] if len(flow) == 1 else flow

@@ -1,7 +1,7 @@
 """What a caching method is: where work may be spared, when it is done anyway, what stands in for it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -33,6 +33,7 @@ class Leaf(NamedTuple):
     """One part of a model, such as one block's attention, by its path."""
 
     path: str
+    kind: str = ""  # what the backbone calls it: "attn", "cross", "mlp"
 
 
 Site = Span | Leaf
@@ -43,6 +44,9 @@ class Moment(NamedTuple):
 
     start: Flow  # the flow that entered the first block in this pass
     entry: Flow  # the flow that enters the site
+    block: nn.Module | None = None  # the block (or part) where the site begins
+    args: tuple[Any, ...] = ()  # that it is about to be called with
+    kwargs: Mapping[str, Any] = {}
 
 
 class Where(Protocol):
@@ -52,7 +56,11 @@ class Where(Protocol):
 
 
 class When(Protocol):
-    """Whether a site is computed at a step. A schedule (gate = False) is asked before the pass, a gate during it."""
+    """Whether a site is computed at a step. A schedule (gate = False) is asked before the pass, a gate during it.
+
+    One that learns from what was computed also defines `observe(memory, step, site, x, y)`: the flow that entered and
+    left the site, after the estimator has seen it.
+    """
 
     @property
     def gate(self) -> bool: ...

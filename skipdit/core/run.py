@@ -125,6 +125,7 @@ class Run:
         self._held: dict[tuple[str, Site], int] = {}
         self._number = 0  # of the clock's run that the memories belong to
         self._begun = False
+        self._learns = hasattr(policy.when, "observe")
         self.step, self.stream = Step(0, total), "main"
         self.current = Pass()
 
@@ -184,8 +185,10 @@ class Run:
         """Block `index` is handed out by its stack."""
         self.current.handed.add(index)
 
-    def enter(self, index: int, flow: Flow) -> Span | None:
-        """Block `index` is reached with this flow: the span it belongs to, if any."""
+    def enter(
+        self, index: int, flow: Flow, block: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Span | None:
+        """A block is about to be called, with this flow among its arguments: the span it belongs to, if any."""
         now = self.current
         if index == 0:
             now.start = flow
@@ -194,7 +197,7 @@ class Run:
             now.ran += 1
         elif index == span.start:
             now.entries[span] = flow
-            self._decide(span, Moment(now.start or flow, flow))
+            self._decide(span, Moment(now.start or flow, flow, block, args, kwargs))
         if span is not None and span not in now.entries:  # the model left out the block where it begins
             span, now.ran = None, now.ran + 1
         elif span is not None and now.verdicts[span]:
@@ -206,10 +209,10 @@ class Run:
         x, *others = self.current.entries[span]
         self.current.entries[span] = (change(x), *others)
 
-    def enter_part(self, leaf: Leaf, flow: Flow) -> None:
-        """A part is reached with this flow."""
+    def enter_part(self, leaf: Leaf, flow: Flow, part: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """A part is about to be called, with this flow first among its arguments."""
         self.current.entries[leaf] = flow
-        self._decide(leaf, Moment(self.current.start or flow, flow))
+        self._decide(leaf, Moment(self.current.start or flow, flow, part, args, kwargs))
 
     def computes(self, site: Site) -> bool:
         return self.current.verdicts[site]
@@ -220,6 +223,9 @@ class Run:
         memory = self._memories.setdefault(key, {})
         self._same_shapes(site, memory, x)
         self.policy.what.observe(memory, self.step, x, y)
+        if self._learns:
+            first = self._first if self.policy.when.gate else site
+            self.policy.when.observe(self._schedules.setdefault((self.stream, first), {}), self.step, site, x, y)  # type: ignore[attr-defined]
         self._held[key] = _nbytes(memory)
         self.bytes_held = max(self.bytes_held, sum(self._held.values()))
 

@@ -142,7 +142,7 @@ class Gate:
         contract, arguments, span = trunk.order[number].contract, trunk.arguments[number], None
         if run is not None:
             flow = contract.entering(arguments, args, kwargs)
-            span = run.enter(number, flow)
+            span = run.enter(number, flow, self.block, args, kwargs)
             if span is not None and number == span.stop - 1:
                 self._realign(span, flow[0])
             if span is not None and not run.computes(span):
@@ -186,7 +186,7 @@ class Unit(Gate):
 
     def _first(self, part: Any, *args: Any, **kwargs: Any) -> Any:
         flow = (args[0],)
-        self.span = None if self.run is None else self.run.enter(self.number, flow)
+        self.span = None if self.run is None else self.run.enter(self.number, flow, part, args, kwargs)
         stands_in = self.span is not None and not self.run.computes(self.span)  # type: ignore[union-attr]
         return flow[0] if stands_in else part(*args, **kwargs)
 

@@ -64,7 +64,7 @@ class Parts:
                     f"{self}: {type(model).__name__} has no part {name!r}; its parts are {sorted(backbone.parts)}"
                 )
         return [
-            Leaf(f"{place.path}.{part}")
+            Leaf(f"{place.path}.{part}", name)
             for place in backbone.order(model)
             for name in self.names
             for part in _spelled(backbone.parts[name])
