@@ -130,7 +130,7 @@ class Backbone:
     time       what brings that into the sampler's units, falling from about 1000 to 0
     breaks     model -> places before which the flow starts anew though the list goes on
     native     long skips that the model has by itself: depth -> [(source, target), ...]
-    width      the keys of its config whose product is the width of the main stream: "num_heads*head_dim"
+    width      the width of the main stream: keys of the config, or numbers, to be multiplied: "num_heads*head_dim"
     """
 
     stacks: Mapping[str, Contract] = field(default_factory=lambda: {"blocks": Contract()})
@@ -191,7 +191,7 @@ class Backbone:
         """The width D of the main stream, from the config. Raises ValueError where the backbone doesn't say."""
         config = getattr(model, "config", None)
         keys = [key.strip() for key in self.width.split("*") if key.strip()]
-        if not keys or config is None:
+        if not keys or (config is None and not all(key.isdigit() for key in keys)):
             raise ValueError(f"{type(model).__name__}: the width of its blocks is not known: pass width=...")
         width = 1
         for key in keys:
