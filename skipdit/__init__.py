@@ -12,10 +12,24 @@ if TYPE_CHECKING:
     from skipdit.core.policy import Policy
     from skipdit.core.run import Run
     from skipdit.core.skips import Join, Replace, add_skips, mirror
+    from skipdit.infer import infer
     from skipdit.sample import sample
 
 __version__ = "0.1.0"
-__all__ = ["Join", "Policy", "Replace", "Run", "add_skips", "attach", "methods", "mirror", "parse", "plan", "sample"]
+__all__ = [
+    "Join",
+    "Policy",
+    "Replace",
+    "Run",
+    "add_skips",
+    "attach",
+    "infer",
+    "methods",
+    "mirror",
+    "parse",
+    "plan",
+    "sample",
+]
 
 HOMES = {  # loaded when they are first used: torch takes a second to import, diffusers longer
     "skipdit.attach": ("attach",),
@@ -23,6 +37,7 @@ HOMES = {  # loaded when they are first used: torch takes a second to import, di
     "skipdit.core.policy": ("Policy",),
     "skipdit.core.run": ("Run",),
     "skipdit.core.skips": ("Join", "Replace", "add_skips", "mirror"),
+    "skipdit.infer": ("infer",),
     "skipdit.sample": ("sample",),
 }
 

@@ -18,11 +18,14 @@ BELOW = {
     "methods": {"catalog"},
     "backbones": set(),
     "attach": {"backbones"},
+    "onepass": set(),
+    "traits": {"onepass"},
+    "infer": {"onepass", "traits"},
     "sample": {"catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
     "bench": {"backbones", "data", "diffusion", "methods", "metrics", "results", "sample", "train", "catalog"},
     "demo": {"aside", "backbones", "data", "methods", "metrics", "pictures", "results", "sample", "catalog"},
-    "": {"attach", "catalog", "methods", "sample"},
+    "": {"attach", "catalog", "infer", "methods", "sample"},
 }
 CORE = [
     "check",
