@@ -27,16 +27,18 @@ class Span(NamedTuple):
 
     start: int
     stop: int
+    kind: str = ""  # what the policy's where calls it, where its when must tell sites apart
 
 
 class Leaf(NamedTuple):
     """One part of a model, such as one block's attention, by its path."""
 
     path: str
-    kind: str = ""  # what the backbone calls it: "attn", "cross", "mlp"
+    kind: str = ""  # what the backbone calls it: "attn", "cross", "mlp"; or what the where does
 
 
 Site = Span | Leaf
+WATCHED = "watched"  # the kind of a site that is never stood in for: only the policy's when learns from it
 
 
 class Moment(NamedTuple):

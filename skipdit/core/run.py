@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skipdit.core.clock import Call, Clock
 from skipdit.core.flops import Example, count_flops
-from skipdit.core.policy import Flow, Leaf, Memory, Moment, Policy, Site, Span, Step
+from skipdit.core.policy import WATCHED, Flow, Leaf, Memory, Moment, Policy, Site, Span, Step
 from skipdit.core.report import Report, report
 
 Agree = Callable[[bool], bool]  # one process's verdict -> that of all
@@ -122,7 +122,8 @@ class Run:
         self._spans = {i: s for s in sites if isinstance(s, Span) for i in range(s.start, s.stop)}
         self._memories: dict[tuple[str, Site], Memory] = {}
         self._schedules: dict[tuple[str, Site], Memory] = {}
-        self._held: dict[tuple[str, Site], int] = {}
+        self._held: dict[tuple[str, Site], int] = {}  # bytes, by the estimator
+        self._learnt: dict[tuple[str, Site], int] = {}  # and by the gate
         self._number = 0  # of the clock's run that the memories belong to
         self._begun = False
         self._learns = hasattr(policy.when, "observe")
@@ -146,6 +147,7 @@ class Run:
             self._memories.clear()
             self._schedules.clear()
             self._held.clear()
+            self._learnt.clear()
             self.trace, self.passes = [], []
             self.total = self.loop.total(call.t) or self.total
         self.step, self.stream = Step(tick.index, self.total, call.t), tick.stream
@@ -218,16 +220,20 @@ class Run:
         return self.current.verdicts[site]
 
     def observe(self, site: Site, y: Flow) -> None:
-        """A site was computed: let the estimator remember what it needs."""
+        """A site was computed: let the estimator remember what it needs, and the gate learn. A site that is only
+        watched is not remembered, so it is computed in every pass."""
         key, x = (self.stream, site), self.current.entries[site]
-        memory = self._memories.setdefault(key, {})
-        self._same_shapes(site, memory, x)
-        self.policy.what.observe(memory, self.step, x, y)
+        if site.kind != WATCHED:
+            memory = self._memories.setdefault(key, {})
+            self._same_shapes(site, memory, x)
+            self.policy.what.observe(memory, self.step, x, y)
+            self._held[key] = _nbytes(memory)
         if self._learns:
-            first = self._first if self.policy.when.gate else site
-            self.policy.when.observe(self._schedules.setdefault((self.stream, first), {}), self.step, site, x, y)  # type: ignore[attr-defined]
-        self._held[key] = _nbytes(memory)
-        self.bytes_held = max(self.bytes_held, sum(self._held.values()))
+            key = (self.stream, self._first if self.policy.when.gate else site)
+            learnt = self._schedules.setdefault(key, {})
+            self.policy.when.observe(learnt, self.step, site, x, y)  # type: ignore[attr-defined]
+            self._learnt[key] = _nbytes(learnt)
+        self.bytes_held = max(self.bytes_held, sum(self._held.values()) + sum(self._learnt.values()))
 
     def predict(self, site: Site) -> Flow:
         """What stands in for a site."""
@@ -262,7 +268,7 @@ class Run:
         now.verdicts[site] = verdict or (self.stream, site) not in self._memories
 
     def _forget(self, stream: str) -> None:
-        for kept in (self._memories, self._schedules, self._held):
+        for kept in (self._memories, self._schedules, self._held, self._learnt):
             for key in [k for k in kept if k[0] == stream]:
                 del kept[key]  # type: ignore[attr-defined]
 
@@ -272,6 +278,7 @@ class Run:
         self._memories.clear()
         self._schedules.clear()
         self._held.clear()
+        self._learnt.clear()
         self.current = Pass()
 
     def flops(self) -> Mapping[str, int]:

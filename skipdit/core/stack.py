@@ -46,12 +46,13 @@ class Trunk:
         names = [place.contract.names for place in self.order]
         inside = range(span.start + 1, span.stop)
         cuts = [p for p in inside if p - 1 in feeds or p in self.breaks or names[p - 1] != names[p]]
-        return [Span(a, b) for a, b in zip([span.start, *cuts], [*cuts, span.stop], strict=True)]
+        return [span._replace(start=a, stop=b) for a, b in zip([span.start, *cuts], [*cuts, span.stop], strict=True)]
 
     def aligned(self, x: Any, source: int, like: Any, target: int) -> Any:
         """A tensor from block `source` in the layout of block `target`, where `like` comes from."""
-        change = self.order[target].contract.layout
-        return x if change == self.order[source].contract.layout or change is None else change(x, like)
+        here, there = self.order[source].contract.layout, self.order[target].contract.layout
+        change = there or here  # a list that names none is what the others are laid out from
+        return x if here == there or change is None else change(x, like)
 
     def taps(self, first: bool) -> Taps:
         """What this thread's pass has tapped so far; the first block begins anew."""
