@@ -75,11 +75,8 @@ def polynomial(seen: Sequence[int], at: int) -> list[float]:
     return weights
 
 
-def taylor(seen: Sequence[int], at: int) -> list[float]:
-    """TaylorSeer (arXiv 2503.06923, eq. 8): differences of differences, each over its own gap, as derivatives.
-
-    On uneven steps it is not exact even for a parabola; `polynomial` is.
-    """
+def differences(seen: Sequence[int]) -> list[list[float]]:
+    """TaylorSeer's derivatives of order 0, 1, ... at the newest step, each as weights of the remembered values."""
 
     def derivative(order: int, k: int) -> list[float]:
         if order == 0:
@@ -87,8 +84,15 @@ def taylor(seen: Sequence[int], at: int) -> list[float]:
         newer, older = derivative(order - 1, k), derivative(order - 1, k + 1)
         return [(a - b) / (seen[k] - seen[k + 1]) for a, b in zip(newer, older, strict=True)]
 
-    terms = [derivative(order, 0) for order in range(len(seen))]
-    ahead = at - seen[0]
+    return [derivative(order, 0) for order in range(len(seen))]
+
+
+def taylor(seen: Sequence[int], at: int) -> list[float]:
+    """TaylorSeer (arXiv 2503.06923, eq. 8): differences of differences, each over its own gap, as derivatives.
+
+    On uneven steps it is not exact even for a parabola; `polynomial` is.
+    """
+    terms, ahead = differences(seen), at - seen[0]
     return [sum(ahead**n / factorial(n) * term[i] for n, term in enumerate(terms)) for i in range(len(seen))]
 
 

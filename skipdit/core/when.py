@@ -4,11 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from skipdit.core.check import number, whole, window
-from skipdit.core.policy import Memory, Moment, Site, Step, When
+from skipdit.core.policy import Flow, Memory, Moment, Site, Step, When
+
+
+def ends(owner: object, step: Step, tail: int) -> bool:
+    """Whether a step is one of the run's last `tail`. Raises ValueError where the number of steps isn't known."""
+    if tail and step.total is None:
+        raise ValueError(f"{owner} needs the number of steps: pass timesteps to attach, or use skipdit.sample")
+    return tail > 0 and step.index >= (step.total or 0) - tail
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,7 @@ class Every:
         whole(self, "tail", self.tail)
 
     def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
-        if self.tail and step.total is None:
-            raise ValueError(f"{self} needs the number of steps: pass timesteps to attach, or use skipdit.sample")
-        if step.index < self.warmup or (self.tail and step.index >= (step.total or 0) - self.tail):
+        if step.index < self.warmup or ends(self, step, self.tail):
             return True
         return (step.index - max(0, self.warmup - 1)) % self.n == 0
 
@@ -47,6 +51,49 @@ class At:
 
     def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
         return step.index in self.steps
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One bit a step, such as "1001010": 1 is computed, 0 is stood in for. It is made for that number of steps."""
+
+    bits: str
+    gate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bits, str) or not self.bits or set(self.bits) - {"0", "1"}:
+            raise ValueError(f"Mask: bits={self.bits!r} must be a string of 0 and 1, one a step, such as '1001010'")
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        if step.index >= len(self.bits) or step.total not in (None, len(self.bits)):
+            raise ValueError(
+                f"{self} is for {len(self.bits)} steps, but step {step.index} of {step.total or 'many'} came: "
+                "calibrate for that number of steps"
+            )
+        return self.bits[step.index] == "1"
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """A schedule for each kind of site: ByKind((("attn", Every(2)), ("cross", Every(6)))).
+
+    A site of a kind that isn't named is computed. One without a kind stands for all: computed where all kinds are.
+    """
+
+    schedules: tuple[tuple[str, When], ...]
+    gate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.schedules:
+            raise ValueError("ByKind: schedules=() names no kind of site")
+        for kind, when in self.schedules:
+            if when.gate:
+                raise TypeError(f"ByKind: {when!r} for {kind!r} is a gate; each kind takes a schedule")
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        asked = [pair for pair in self.schedules if site.kind in ("", pair[0])]
+        verdicts = [when(memory.setdefault(kind, {}), step, site, moment) for kind, when in asked]
+        return all(verdicts)
 
 
 @dataclass(frozen=True)
@@ -115,11 +162,49 @@ class Drift:
 
     def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
         assert moment is not None
-        now = self.probe(moment)
+        memory["now"] = now = self.probe(moment)
         last: Any = memory.get("probe")
-        if last is not None and last.shape == now.shape:
-            change = ((now - last).abs().mean() / last.abs().mean()).item()
-            if change <= self.threshold:
-                return False
-        memory["probe"] = now.detach() if not torch.is_grad_enabled() else now
-        return True
+        if last is None or last.shape != now.shape:
+            return True
+        return not relative_change(now, last) <= self.threshold
+
+    def observe(self, memory: Memory, step: Step, site: Site, x: Flow, y: Flow) -> None:
+        """The step was computed, whoever asked for it: the next ones are compared with it."""
+        if "now" in memory:
+            memory["probe"] = memory.pop("now")
+
+
+def relative_change(now: Tensor, last: Tensor) -> float:
+    """mean |now - last| / mean |last|, over everything. Waits for the device."""
+    return ((now - last).abs().mean() / last.abs().mean()).item()
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A gate that is overruled: the first `warmup` and last `tail` steps are computed, and at most `most` in a row
+    are stood in for. The gate sees every step all the same."""
+
+    inside: When
+    warmup: int = 0
+    tail: int = 0
+    most: int | None = None
+    gate: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        whole(self, "warmup", self.warmup)
+        whole(self, "tail", self.tail)
+        if self.most is not None:
+            whole(self, "most", self.most, low=1)
+        if not self.inside.gate:
+            raise TypeError(f"Guarded: {self.inside!r} is a schedule; Every and Window have bounds of their own")
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        verdict = self.inside(memory.setdefault("inside", {}), step, site, moment)
+        row = memory.get("row", 0)
+        verdict |= step.index < self.warmup or ends(self, step, self.tail) or row == self.most
+        memory["row"] = 0 if verdict else row + 1
+        return verdict
+
+    def observe(self, memory: Memory, step: Step, site: Site, x: Flow, y: Flow) -> None:
+        if hasattr(self.inside, "observe"):
+            self.inside.observe(memory["inside"], step, site, x, y)
