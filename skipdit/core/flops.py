@@ -5,22 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 Example = tuple[tuple[Any, ...], dict[str, Any]]  # one call's arguments
-
-
-def shapes_of(value: Any) -> Any:
-    """The same arguments without their contents: every tensor becomes one on the meta device."""
-    if isinstance(value, Tensor):
-        return value.detach().to("meta")
-    if isinstance(value, (list, tuple)):
-        return type(value)(shapes_of(v) for v in value)
-    if isinstance(value, dict):
-        return {key: shapes_of(v) for key, v in value.items()}
-    return value
 
 
 def count_flops(model: nn.Module, example: Example) -> Mapping[str, int]:
@@ -39,7 +30,6 @@ def count_flops(model: nn.Module, example: Example) -> Mapping[str, int]:
 
 
 def _counted(model: nn.Module, example: Example, on_shapes: bool) -> Mapping[str, int]:
-    args, kwargs = shapes_of(example) if on_shapes else example
     with (
         FlopCounterMode(display=False) as counter,
         torch.no_grad(),
@@ -47,12 +37,23 @@ def _counted(model: nn.Module, example: Example, on_shapes: bool) -> Mapping[str
         sdpa_kernel(SDPBackend.MATH),  # torch's counter knows no FLOPs of the CPU's fused attention
     ):
         if on_shapes:
-            state = {name: shapes_of(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
-            functional_call(model, state, args, kwargs)
+            _pass_of_shapes(model, example)
         else:
+            args, kwargs = example
             model(*args, **kwargs)
     root = type(model).__name__
     counts = {path: sum(ops.values()) for path, ops in counter.get_flop_counts().items()}
     total = counts.get("Global", 0)
     inner = {path.removeprefix(root + "."): n for path, n in counts.items() if path.startswith(root + ".")}
     return {**inner, "": total}
+
+
+def _pass_of_shapes(model: nn.Module, example: Example) -> None:
+    """One pass without contents. Every tensor stays on its device: a model that keeps tables beside its weights would
+    move them along with its inputs, for good (Z-Image, QwenImage)."""
+    shapes = FakeTensorMode(allow_non_fake_inputs=True)
+    args, kwargs = tree_map_only(Tensor, shapes.from_tensor, example)
+    weights = (*model.named_parameters(), *model.named_buffers())
+    state: dict[str, Tensor] = {name: shapes.from_tensor(tensor) for name, tensor in weights}
+    with shapes:
+        functional_call(model, state, args, kwargs)
