@@ -65,7 +65,7 @@ class Loop:
         return None
 
     def total(self, t: float | None) -> int | None:
-        """How many steps a run has that begins at t."""
+        """How many steps there are from t to the end."""
         return None
 
 
@@ -149,7 +149,8 @@ class Run:
             self._held.clear()
             self._learnt.clear()
             self.trace, self.passes = [], []
-            self.total = self.loop.total(call.t) or self.total
+            ahead = self.loop.total(call.t)
+            self.total = self.total if ahead is None else tick.index + ahead
         self.step, self.stream = Step(tick.index, self.total, call.t), tick.stream
 
     def open_pass(self, call: Callable[[], Call]) -> None:
