@@ -60,6 +60,16 @@ def _u_shaped(depth: int) -> Pairs:
     return [(i, depth - 1 - i) for i in range(depth // 2)]
 
 
+def _one_less(t: float) -> float:
+    """The model is given t - 1."""
+    return t + 1
+
+
+def _proteina(model: Any) -> tuple[int, ...]:
+    """After some blocks the model makes pairs from the main stream, for all blocks to come."""
+    return tuple(int(number) + 1 for number in model.pair_update_layers)
+
+
 def _motif(model: Any) -> tuple[int, ...]:
     """The last single blocks decode: their main stream starts anew, the encoded one comes in as the second."""
     return (len(model.transformer_blocks) + len(model.single_transformer_blocks) - model.config.num_decoder_layers,)
@@ -173,6 +183,7 @@ _line(
     rising,
     "token_dim",
     timestep="bb_ca_time",
+    breaks=_proteina,
 )
 
 # ---- two streams ----------------------------------------------------------------------------------------------------
@@ -183,7 +194,8 @@ _line(
     {"transformer_blocks": HE},
     {"attn": "attn1", "mlp": "ff"},
 )
-_line("CogView4Transformer2DModel GlmImageTransformer2DModel", {"transformer_blocks": HE}, {"attn": "attn1"})
+_line("CogView4Transformer2DModel", {"transformer_blocks": HE}, {"attn": "attn1"})
+_line("GlmImageTransformer2DModel", {"transformer_blocks": HE}, {"attn": "attn1"}, _one_less)
 _line("HunyuanVideo15Transformer3DModel", {"transformer_blocks": HE}, ATTN_FF)
 _line("MochiTransformer3DModel", {"transformer_blocks": HE}, {"attn": "attn1", "mlp": "ff"}, falling)
 _line("SD3Transformer2DModel", {"transformer_blocks": EH}, ATTN_FF)
