@@ -1,10 +1,11 @@
 """skipdit inspect: what a model is made of, and what a policy would spare."""
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli import describe, saved
 from skipdit.cli.terminal import examples, out, print_json
 
 
@@ -15,24 +16,42 @@ def add_to(app: typer.Typer) -> None:
             "skipdit inspect emoji-skip",
             'skipdit inspect emoji-skip --policy "skip_cache(every=3, hi=950)" --steps 50',
             "skipdit inspect emoji-skip --policy N2-700-50",
+            'skipdit inspect path/to/a/pipeline --policy "skip_cache(every=2)"',
         ),
     )(inspect)
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A shipped name, a folder, or owner/name of the Hugging Face hub.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A shipped name, a folder (diffusers' models and pipelines too), or owner/name of the hub."
+        ),
+    ],
     policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps that the policy is held against.")] = 50,
     sampler: Annotated[
         str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
     ] = None,
+    call: Annotated[
+        str | None, typer.Option(help="For a pipeline of an unknown class: the arguments of a call, as JSON.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON line.")] = False,
 ) -> None:
-    """Show a model's blocks, parts and skip branches, and what a policy would spare. Nothing is computed."""
+    """Show a model's blocks, parts and skip branches, and what a policy would spare. Nothing is computed.
+
+    Of a folder that diffusers saved, every transformer is shown. Where its class is unknown, a pipeline is run for one
+    step to find out how it is laid out: say how with --call.
+    """
     from skipdit import parse
     from skipdit.backbones.dit import DiT
 
     chosen = parse(policy) if policy else None
+    if saved.holds_foreign(Path(model)):
+        if sampler is not None:
+            raise ValueError(f"--sampler {sampler}: timesteps are evenly spaced for models other than skipdit's own")
+        shown = saved.described(Path(model), chosen, steps, call)
+        return print_json({"model": model, **shown}) if as_json else describe.show(model, shown)
     loaded = DiT.from_pretrained(model).to("meta").eval()  # shapes alone
     found = _described(loaded)
     if chosen:
@@ -149,7 +168,7 @@ def _show_policy(policy: dict[str, Any]) -> None:
     if policy["plan"] is None:
         console.print("A gate: it decides during the run by what it sees, so there is no plan beforehand.")
         return
-    console.print(_bar(policy["plan"]))
+    console.print(describe.bar(policy["plan"]))
     times, report = policy["timesteps"], policy["report"]
     first, last = f"t = {times[0]:.0f}", f"{times[-1]:.0f}"
     console.print(f"[dim]{first}{last:>{max(1, len(times) - len(first))}}[/]" if len(times) <= 100 else "")
@@ -162,9 +181,3 @@ def _show_policy(policy: dict[str, Any]) -> None:
         f"{spared / 1e9:.2f} of {full / 1e9:.2f} GFLOPs an image spared ({spared / full:.0%}): "
         f"ideal speed-up [bold]{report['ideal_speedup']:.2f}x[/]; {report['bytes_held'] / 1e3:.0f} kB held an image"
     )
-
-
-def _bar(plan: Sequence[float]) -> str:
-    """One cell a step: filled where all is computed, empty where all is stood in for, half where some is."""
-    cells = {1.0: "[green]█[/]", 0.0: "[dim]░[/]"}
-    return "".join(cells.get(share, "[yellow]▒[/]") for share in plan)
