@@ -23,7 +23,7 @@ def infer(model: nn.Module, *args: Any, **kwargs: Any) -> Backbone:
     The lists of blocks, the order in which they run, how the flow enters and leaves a block, the parts of blocks, the
     timestep's name, where the flow starts anew and the long skips (an operation of torch that reads what an earlier
     block returned) are read off the tensors that pass. What one call can't show: in which units the timestep is given.
-    Up to 1 it is taken for thousandths; for a model that is given 1 - t, say
+    A number with a fraction, up to 1, is taken for thousandths; for a model that is given 1 - t, say
     `dataclasses.replace(found, time=skipdit.core.backbone.rising)`.
     Raises TypeError where no blocks are found, or where they run in a way that no stack can follow.
     """

@@ -80,8 +80,9 @@ def timestep_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
         for name, value in given.items():
             number = isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() > 0)
             if number and not isinstance(value, bool) and match(word, name):
+                whole = isinstance(value, int) or (isinstance(value, Tensor) and not value.is_floating_point())
                 most = float(value.max() if isinstance(value, Tensor) else value)
-                return name, thousandths if most <= 1 else as_given
+                return name, thousandths if most <= 1 and not whole else as_given
     return "timestep", as_given  # there is none: steps are told apart by the calls alone
 
 

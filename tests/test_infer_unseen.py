@@ -1,4 +1,4 @@
-"""One pass tells how a class is laid out that nobody has seen, and a policy attaches by it; or it is refused by name."""
+"""One pass tells how a class that nobody has seen is laid out, and a policy attaches by it; or it is refused."""
 
 import pytest
 import torch
