@@ -56,7 +56,7 @@ def report(run: "Run") -> Report:
         stood_in=len(steps) - computed,
         passes=len(run.passes),
         blocks_run=sum(ran for _, _, ran in run.passes),
-        blocks_in_full=run.depth * len(run.passes),
+        blocks_in_full=run.blocks_in_full,
         flops=full - spared,
         spared_flops=spared,
         ideal_speedup=full / (full - spared) if full > spared else None,

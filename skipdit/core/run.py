@@ -1,5 +1,6 @@
 """All that is mutable while one model samples once: the clock of every stream, what is held, the plan, the trace."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -86,9 +87,10 @@ class Pass:
         self.verdicts: dict[Site, bool] = {}  # decided so far
         self.start: Flow | None = None  # the flow that entered the first block
         self.entries: dict[Site, Flow] = {}  # the flow that entered each site
+        self.rounds: Counter[Site] = Counter()  # how often that was: some models run their blocks several times a call
         self.gated: bool | None = None  # the gate's one verdict, once taken
         self.handed: set[int] = set()  # blocks that the model got by way of a stack
-        self.ran = 0  # blocks that really ran
+        self.called, self.ran = 0, 0  # blocks that were called, and that really ran
         self.taps: dict[int, Any] = {}  # outputs for the branches that start there
 
 
@@ -113,6 +115,7 @@ class Run:
         self.clock, self.agree, self.loop = clock or Clock(), agree, loop or Loop()
         self.trace: list[Event] = []
         self.passes: list[tuple[Step, str, int]] = []  # (step, stream, blocks run) of every finished pass
+        self.blocks_in_full = 0  # that the passes would have run uncached
         self.bytes_held = 0  # the most that was ever held at once
         self.example: tuple[nn.Module, Example] | None = None  # the model and one call's arguments, to count FLOPs with
         self.inside = False  # a pass is going on
@@ -120,9 +123,9 @@ class Run:
         self._first = min(sites, key=lambda site: site.start if isinstance(site, Span) else -1)
         self._flops: Mapping[str, int] | None = None
         self._spans = {i: s for s in sites if isinstance(s, Span) for i in range(s.start, s.stop)}
-        self._memories: dict[tuple[str, Site], Memory] = {}
+        self._memories: dict[tuple[str, Site, int], Memory] = {}
         self._schedules: dict[tuple[str, Site], Memory] = {}
-        self._held: dict[tuple[str, Site], int] = {}  # bytes, by the estimator
+        self._held: dict[tuple[str, Site, int], int] = {}  # bytes, by the estimator
         self._learnt: dict[tuple[str, Site], int] = {}  # and by the gate
         self._number = 0  # of the clock's run that the memories belong to
         self._begun = False
@@ -148,7 +151,7 @@ class Run:
             self._schedules.clear()
             self._held.clear()
             self._learnt.clear()
-            self.trace, self.passes = [], []
+            self.trace, self.passes, self.blocks_in_full = [], [], 0
             ahead = self.loop.total(call.t)
             self.total = self.total if ahead is None else tick.index + ahead
         self.step, self.stream = Step(tick.index, self.total, call.t), tick.stream
@@ -176,6 +179,7 @@ class Run:
             )
         self.trace += [Event(self.step.index, self.step.t, self.stream, s, v) for s, v in done.verdicts.items()]
         self.passes.append((self.step, self.stream, done.ran))
+        self.blocks_in_full += max(self.depth, done.called)
 
     def break_off(self) -> None:
         """A pass ended by an exception: what it left is not to be built on."""
@@ -193,6 +197,7 @@ class Run:
     ) -> Span | None:
         """A block is about to be called, with this flow among its arguments: the span it belongs to, if any."""
         now = self.current
+        now.called += 1
         if index == 0:
             now.start = flow
         span = self._spans.get(index)
@@ -200,6 +205,7 @@ class Run:
             now.ran += 1
         elif index == span.start:
             now.entries[span] = flow
+            now.rounds[span] += 1
             self._decide(span, Moment(now.start or flow, flow, block, args, kwargs))
         if span is not None and span not in now.entries:  # the model left out the block where it begins
             span, now.ran = None, now.ran + 1
@@ -215,6 +221,7 @@ class Run:
     def enter_part(self, leaf: Leaf, flow: Flow, part: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A part is about to be called, with this flow first among its arguments."""
         self.current.entries[leaf] = flow
+        self.current.rounds[leaf] += 1
         self._decide(leaf, Moment(self.current.start or flow, flow, part, args, kwargs))
 
     def computes(self, site: Site) -> bool:
@@ -223,12 +230,12 @@ class Run:
     def observe(self, site: Site, y: Flow) -> None:
         """A site was computed: let the estimator remember what it needs, and the gate learn. A site that is only
         watched is not remembered, so it is computed in every pass."""
-        key, x = (self.stream, site), self.current.entries[site]
+        x = self.current.entries[site]
         if site.kind != WATCHED:
-            memory = self._memories.setdefault(key, {})
+            memory = self._memories.setdefault(self._key(site), {})
             self._same_shapes(site, memory, x)
             self.policy.what.observe(memory, self.step, x, y)
-            self._held[key] = _nbytes(memory)
+            self._held[self._key(site)] = _nbytes(memory)
         if self._learns:
             key = (self.stream, self._first if self.policy.when.gate else site)
             learnt = self._schedules.setdefault(key, {})
@@ -238,9 +245,13 @@ class Run:
 
     def predict(self, site: Site) -> Flow:
         """What stands in for a site."""
-        memory, x = self._memories[self.stream, site], self.current.entries[site]
+        memory, x = self._memories[self._key(site)], self.current.entries[site]
         self._same_shapes(site, memory, x)
         return self.policy.what.predict(memory, self.step, x)
+
+    def _key(self, site: Site) -> tuple[str, Site, int]:
+        """Where a site's memory is: every round of a pass has its own."""
+        return self.stream, site, max(1, self.current.rounds[site])
 
     def _same_shapes(self, site: Site, memory: Memory, x: Flow) -> None:
         """Raises ValueError by name where the shapes have changed: a broadcast would go unnoticed."""
@@ -256,7 +267,8 @@ class Run:
     def _decide(self, site: Site, moment: Moment | None) -> None:
         """Compute the site or not, once a pass. One verdict of a gate serves all sites of the pass."""
         now, when = self.current, self.policy.when
-        if site in now.verdicts:
+        if site in now.verdicts:  # one round more than before has nothing to stand in
+            now.verdicts[site] = now.verdicts[site] or self._key(site) not in self._memories
             return
         if not when.gate:
             verdict = when(self._schedules.setdefault((self.stream, site), {}), self.step, site, moment)
@@ -266,12 +278,13 @@ class Run:
                 now.gated = when(first, self.step, site, moment)
                 now.gated = now.gated if self.agree is None else self.agree(now.gated)
             verdict = now.gated
-        now.verdicts[site] = verdict or (self.stream, site) not in self._memories
+        now.verdicts[site] = verdict or self._key(site) not in self._memories
 
     def _forget(self, stream: str) -> None:
-        for kept in (self._memories, self._schedules, self._held, self._learnt):
+        tables: list[dict[Any, Any]] = [self._memories, self._schedules, self._held, self._learnt]
+        for kept in tables:
             for key in [k for k in kept if k[0] == stream]:
-                del kept[key]  # type: ignore[attr-defined]
+                del kept[key]
 
     def release(self) -> None:
         """The run is over: let go of every tensor; the trace and the figures stay."""
