@@ -1,7 +1,7 @@
 """What really runs in a small pipeline, seen and changed by hooks that know nothing of skipdit's clock."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -48,18 +48,17 @@ def counted(small: Small) -> Iterator[dict[str, Counter[int]]]:
 
 
 @contextmanager
-def held(small: Small, passes: int, spare: range, every: int = 2) -> Iterator[None]:
+def held(small: Small, order: Sequence[tuple[int, int]], spare: range, every: int = 2) -> Iterator[None]:
     """Skip-Cache made by hand: at all but every n-th step each block of `spare` gives what the same pass of the last
-    computed step gave. A step is `passes` calls, of whichever transformer."""
-    calls = -1
-    kept: dict[tuple[nn.Module, int], Any] = {}
+    computed step gave. `order` says of each call of a transformer, in turn, its step and its pass."""
+    calls, kept = iter(order), {}
+    step = place = -1
 
     def begin(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
+        nonlocal step, place
+        step, place = next(calls)
 
     def hold(block: nn.Module, args: Any, output: Any) -> Any:
-        step, place = divmod(calls, passes)
         key = (block, place)
         if step % every and key in kept:
             return copied(kept[key])
@@ -73,6 +72,14 @@ def held(small: Small, passes: int, spare: range, every: int = 2) -> Iterator[No
             for number in spare:
                 exits.callback(blocks(model)[number].register_forward_hook(hold).remove)
         yield
+        assert next(calls, None) is None, "fewer calls than in the order"
+
+
+def inner(small: Small) -> range:
+    """The blocks that Inner(1, 1) spares."""
+    model = getattr(small.pipe, small.transformers[0])
+    unit = backbone_of(model).unit
+    return range(unit, len(attentions(model)) - unit)
 
 
 def copied(output: Any) -> Any:
