@@ -90,7 +90,7 @@ class attach:
 
     def report(self) -> Report:
         """Figures of this thread's last run, all transformers together."""
-        return combined([run.report() for run in self.runs.values()])
+        return combined([run.report() for run in self.runs.values() if run.latest])
 
 
 class Runs(Mapping[str, Run]):
@@ -110,7 +110,7 @@ class Runs(Mapping[str, Run]):
 
     def report(self) -> Report:
         """Figures of all of them together."""
-        return combined([run.report() for run in self._runs.values()])
+        return combined([run.report() for run in self._runs.values() if run.latest])
 
 
 class Sampler(Loop):

@@ -156,6 +156,11 @@ class Run:
             self.total = self.total if ahead is None else tick.index + ahead
         self.step, self.stream = Step(tick.index, self.total, call.t), tick.stream
 
+    @property
+    def latest(self) -> bool:
+        """Whether the model took part in the loop's last run: of several, one may have had nothing to do."""
+        return self._number == self.clock.runs
+
     def open_pass(self, call: Callable[[], Call]) -> None:
         """A pass through the model begins: ask the schedule for every site. `call` is asked what the loop shows, where
         no sampler has said it."""
