@@ -61,8 +61,11 @@ def parse(spelling: str) -> "Policy":
     """ "skip_cache(every=2)" -> a policy: one spelling in Python, on the command line, in results and plan files.
 
     Only a method's name and literal arguments are understood; an expression is refused. Also takes the paper's
-    spelling "N2-700-50". Raises ValueError by name.
+    spelling "N2-700-50", and a plan's file, "plan.json", or "plan.json@25" to have it rescaled to 25 steps. Raises
+    ValueError by name, and OSError for a plan that isn't there.
     """
+    if spelling.partition("@")[0].endswith(".json"):
+        return importlib.import_module("skipdit.plan.plan").spelled(spelling)
     methods = Catalog("skipdit.methods")
     if spelling[:1] == "N" and spelling[1:2].isdigit():
         return methods.method("skip_cache").named(spelling)

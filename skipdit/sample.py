@@ -46,6 +46,9 @@ def sample(
     device = next(model.parameters()).device
     config = model.config
     sampler = sampler or SAMPLERS[config.prediction][0]
+    run = active(model)
+    if run is not None and hasattr(run.policy.when, "refuse"):  # a plan belongs to one sampler
+        run.policy.when.refuse(sampler)
     generators = [torch.Generator().manual_seed(s) for s in seeds(seed, y, style)]
     shape = (config.in_channels, config.input_size, config.input_size)
     images = []

@@ -23,6 +23,7 @@ BELOW = {
     "infer": {"onepass", "traits"},
     "sample": {"catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
+    "plan": {"aside", "diffusion", "metrics", "results", "sample"},
     "bench": {"backbones", "data", "diffusion", "methods", "metrics", "results", "sample", "train", "catalog"},
     "demo": {"aside", "backbones", "data", "methods", "metrics", "pictures", "results", "sample", "catalog"},
     "": {"attach", "catalog", "infer", "methods", "sample"},

@@ -1,4 +1,4 @@
-"""The command line: skipdit demo | sample | train | data | convert | inspect | methods."""
+"""The command line: skipdit demo | sample | train | data | convert | inspect | methods | tune."""
 
 import os
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from skipdit import __version__
-from skipdit.cli import convert, data, demo, inspect, methods, sample, train
+from skipdit.cli import convert, data, demo, inspect, methods, sample, train, tune
 from skipdit.cli.terminal import complain, examples
 
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
@@ -78,6 +78,7 @@ data.add_to(app)
 convert.add_to(app)
 inspect.add_to(app)
 methods.add_to(app)
+tune.add_to(app)
 
 
 def main() -> None:
