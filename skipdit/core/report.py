@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of one run. FLOPs count matrix products, two a multiply-add, over the whole batch and all steps."""
+    """Figures of one run. FLOPs count the model's matrix products, two a multiply-add, over the whole batch and all
+    steps; what a policy spends by itself (a probe's, a correction's) is not among them."""
 
     steps: int  # denoising steps
     computed: int  # steps at which nothing was stood in for
