@@ -1,14 +1,17 @@
 """The models and policies that every law is tried on: tiny, random, on the CPU."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from skipdit import methods
 from skipdit.backbones.dit import DiT
-from skipdit.core.backbone import Backbone, Contract
+from skipdit.core.backbone import Backbone, Contract, transposed
 from skipdit.core.policy import Policy
 from skipdit.core.skips import Join, add_skips
 from skipdit.core.what import adams_bashforth, forecast, hold, residual, taylor
@@ -63,7 +66,7 @@ class TwoStream(nn.Module):
 
     backbone: ClassVar[Backbone] = Backbone(
         {"transformer_blocks": Contract(("hidden_states", "encoder_hidden_states"), (1, 0))},
-        parts={"attn": "image"},
+        parts={"attn": "image", "mlp": "text"},
         timestep="timestep",
     )
 
@@ -87,6 +90,54 @@ def two_stream(skips: bool) -> TwoStream:
     return shaken(add_skips(model, 16, Join) if skips else model)
 
 
+class CrossedBlock(nn.Module):
+    """Attention, cross-attention and an MLP, each in miniature."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.attn1, self.attn2, self.ff = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, x, context, temb):
+        x = x + torch.tanh(self.attn1(x + temb + x.mean(1, keepdim=True)))
+        x = x + self.attn2(context).mean(1)[: len(x)].repeat(len(x) // len(context), 1)[:, None]  # (B n, 1, D)
+        return x + torch.tanh(self.ff(x))
+
+
+class Video(nn.Module):
+    """A stand-in for video models: blocks over patches and blocks over frames take turns, all see a text."""
+
+    backbone: ClassVar[Backbone] = Backbone(
+        {"spatial": Contract(), "temporal": Contract(layout=transposed)},
+        zipped=True,
+        parts={"attn": "attn1", "cross": "attn2", "mlp": "ff"},
+    )
+
+    def __init__(self, width: int = 16, depth: int = 6):
+        super().__init__()
+        self.spatial = nn.ModuleList(CrossedBlock(width) for _ in range(depth))
+        self.temporal = nn.ModuleList(CrossedBlock(width) for _ in range(depth))
+        self.into, self.words = nn.Linear(3, width), nn.Embedding(5, width)
+
+    def forward(self, x, t, y):
+        x = self.into(x.flatten(2).transpose(1, 2)).unflatten(1, (4, 16)).flatten(0, 1)  # (B frames, patches, D)
+        context, temb = self.words(y)[:, None], (t[0] / 1000)
+        for spatial, temporal in zip(self.spatial, self.temporal, strict=True):
+            x = spatial(x, context, temb)
+            x = x.unflatten(0, (-1, 4)).transpose(1, 2).flatten(0, 1)  # (B patches, frames, D)
+            x = temporal(x, context, temb)
+            x = x.unflatten(0, (-1, 16)).transpose(1, 2).flatten(0, 1)  # (B frames, patches, D)
+        return x
+
+
+def video() -> Video:
+    torch.manual_seed(0)
+    return shaken(Video())
+
+
+_folder = tempfile.TemporaryDirectory()  # goes when the tests do
+HALF = str(Path(_folder.name) / "half.safetensors")
+save_file({"diagonal": torch.tensor(0.5)}, HALF)
+
 BACKBONES = {
     "dit": lambda: dit(None),
     "dit-join": lambda: dit("join"),
@@ -94,6 +145,7 @@ BACKBONES = {
     "dit-replace-odd": lambda: dit("replace", depth=7),
     "two-stream": lambda: two_stream(False),
     "two-stream-join": lambda: two_stream(True),
+    "video": video,
 }
 
 POLICIES = {
@@ -111,9 +163,42 @@ POLICIES = {
     "parts": Policy(Parts(("attn",)), Window(Every(2), 700), hold()),
     "range": Policy(Range(2, 4), Every(2), hold()),
     "sources inside": Policy(Inner(0, 1), Every(2), hold()),  # skips blocks whose output joins a block outside
+    "fora": methods.fora(every=3),
+    "delta_dit": methods.delta_dit(every=2, blocks=2),
+    "delta_dit overlap": methods.delta_dit(every=3, blocks=5, switch=4),
+    "first_block": methods.first_block(threshold=1.2),
+    "dbcache": methods.dbcache(threshold=1.2, front=1, back=1, warmup=2, most=2),
+    "dbcache forecast": methods.dbcache(threshold=1.2, front=2, warmup=3, order=1),
+    "taylorseer": methods.taylorseer(every=3, order=2, warmup=2),
+    "taylorseer lite": methods.taylorseer(every=3, lite=True),
+    "hermite": methods.hermite(every=3, order=2, warmup=3),
+    "chebyshev": methods.chebyshev(steps=STEPS, warmup=3),
+    "barycentric": methods.barycentric(every=2, keep=3),
+    "barycentric paper": methods.barycentric(every=3, keep=3, paper=True),
+    "pab": methods.pab(spatial=2, temporal=3, cross=4, mlp=2),
+    "t_gate": methods.t_gate(gate=5, every=2),
+    "blockdance": methods.blockdance(blocks=4),
+    "faster_diffusion": methods.faster_diffusion(blocks=3, keys=(0, 1, 4)),
+    "magcache": methods.magcache(ratios=(1.0, 1.0, 0.99, 0.98, 0.97, 0.97, 0.95, 0.9, 0.8)),
+    "smoothcache": methods.smoothcache({"attn": "101010101", "mlp": "100100101"}),
+    "easycache": methods.easycache(threshold=3.0, warmup=3),
+    "teacache": methods.teacache(threshold=3.0),
+    "adacache": methods.adacache(codebook=((2.0, 3), (9.0, 2)), block=2),
+    "adacache motion": methods.adacache(codebook=((1.0, 3), (9.0, 2)), block=2, frame=1),
+    "speca": methods.speca(threshold=2.0, order=1, warmup=2),
+    "skip_forecast": methods.skip_forecast(every=3, order=2),
+    "skip_correction": methods.skip_correction(HALF, every=3),
+    "skip_plan": methods.skip_plan((0, 1, 2, 0, 2, 1, 0, 1, 1)),
+}
+ONLY = {  # where a method needs what not every model has
+    "t_gate": ("video",),  # cross-attention
+    "teacache": ("dit", "dit-join", "dit-replace", "dit-replace-odd"),  # a modulated first norm
+}
+OWN = {  # FLOPs that a policy spends by itself, which are not the model's and not in the report
+    "teacache": lambda run: STEPS * run.flops()["blocks.0.adaLN_modulation"],
 }
 
-CASES = [(b, p) for b in BACKBONES for p in POLICIES]
+CASES = [(b, p) for b in BACKBONES for p in POLICIES if b in ONLY.get(p, BACKBONES)]
 
 
 def always(policy: Policy) -> Policy:
@@ -134,7 +219,7 @@ def loop(model: nn.Module, run=None, stream: str = "main", seed: int = 0, steps:
     outputs = []
     for step in range(steps):
         if run is not None:
-            run.begin(step, TIMES[step], stream, steps)
+            run.begin(step, TIMES[step], stream, STEPS)
         outputs.append(model(*inputs(step, batch, seed)))
     return torch.stack(outputs)
 
