@@ -44,7 +44,7 @@ def checked(study: Study, policy: Policy, rounds: int, tell: Callable[[str], Non
     assert study.run is not None
     report = study.run.report()
     say("timing")
-    timed_on = study.first(min(len(study.labels), 16))
+    timed_on = study.first(min(len(study.labels), 8))
     faster = speedup(timed_on, policy, rounds)
     fewer = min(study.steps, ceil(study.steps / faster))  # in doubt for the rival
     say(f"the same time spent on {fewer} steps")
