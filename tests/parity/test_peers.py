@@ -1,0 +1,226 @@
+"""Our policies against the caches of diffusers and cache-dit, in real pipelines, wherever the formulas agree."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+import torch
+from diffusers import hooks
+from small import PIPELINES, output
+from torch import nn
+
+from skipdit import attach
+from skipdit.core.policy import Leaf, Policy, Span
+from skipdit.core.what import forecast, hold, last, residual, taylor
+from skipdit.core.when import At, Drift, Every
+from skipdit.core.where import Inner, Parts
+
+STEPS = 8
+
+
+@contextmanager
+def counted(model):
+    """How many linear layers ran: the same on both sides if the same work is spared."""
+    calls = []
+    handles = [
+        part.register_forward_hook(lambda *_: calls.append(1))
+        for part in model.modules()
+        if isinstance(part, nn.Linear)
+    ]
+    yield calls
+    for handle in handles:
+        handle.remove()
+
+
+def transformer(small):
+    return getattr(small.pipe, small.transformers[0])
+
+
+def sampled(name, guidance, make_ready):
+    """What the pipeline draws, and the linear layers it ran. `make_ready` is given the pipe and its transformer."""
+    small = PIPELINES[name]()
+    with counted(transformer(small)) as calls, make_ready(small.pipe, transformer(small)):
+        drawn = output(small, guidance=guidance, steps=STEPS, batch=2)
+    return drawn, len(calls)
+
+
+@contextmanager
+def nothing(pipe, model):
+    yield
+
+
+def ours(policy):
+    return lambda pipe, model: attach(pipe, policy)
+
+
+def theirs(apply, config):
+    """diffusers' cache by its free function, which works on classes without CacheMixin, too."""
+
+    @contextmanager
+    def ready(pipe, model):
+        apply(model, config)
+        yield
+
+    return ready
+
+
+@cache
+def without_a_cache(name, guidance):
+    return sampled(name, guidance, nothing)
+
+
+def agree(name, policy, peer, guidance=False):
+    """Both draw the same and run the same layers, fewer than without a cache, which draws something else."""
+    plain, in_full = without_a_cache(name, guidance)
+    (a, ran), (b, peers_ran) = sampled(name, guidance, ours(policy)), sampled(name, guidance, peer)
+    assert ran == peers_ran < in_full
+    assert distance(a, b) < 2e-5
+    assert distance(a, plain) > 20 * distance(a, b)
+
+
+def distance(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+# ---- diffusers
+
+
+@pytest.mark.parametrize("threshold", [0.8, 1.0, 1.5])
+@pytest.mark.parametrize("name", ["flux", "flux-cfg", "cogvideox", "wan"])
+def test_first_block_cache(name, threshold):
+    """With guidance in one pass and in two, at thresholds that spare a few of the steps, and most."""
+    peer = theirs(hooks.apply_first_block_cache, hooks.FirstBlockCacheConfig(threshold=threshold))
+    agree(name, Policy(Inner(1, 0), Drift(threshold), residual()), peer, guidance=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "guidance"), [("flux", True), ("cogvideox", True), ("wan", True), ("pixart-alpha", True), ("sd3", False)]
+)
+def test_mag_cache_at_every_second_step(name, guidance):
+    """Ratios of one leave no error to wait for: at most one step is skipped in a row."""
+    config = hooks.MagCacheConfig(
+        threshold=1.0, max_skip_steps=1, retention_ratio=0.0, num_inference_steps=STEPS, mag_ratios=torch.ones(STEPS)
+    )
+    agree(name, Policy(Inner(0, 0), Every(2), residual()), theirs(hooks.apply_mag_cache, config), guidance)
+
+
+def pab(**ranges):
+    window = {
+        f"{kind}_attention_timestep_skip_range": (-1, 1001) for kind in ("spatial", "temporal", "cross")
+    }  # all of the run
+    skip = {f"{kind}_attention_block_skip_range": n for kind, n in ranges.items()}
+    return theirs(
+        hooks.apply_pyramid_attention_broadcast,
+        hooks.PyramidAttentionBroadcastConfig(**skip, **window, current_timestep_callback=lambda: 500),
+    )
+
+
+@pytest.mark.parametrize("name", ["flux", "sd3", "cogvideox", "dit"])
+def test_pyramid_attention_broadcast_of_self_attention(name):
+    """Without guidance in two passes: PAB counts calls."""
+    agree(name, Policy(Parts(("attn",)), Every(3), hold()), pab(spatial=3))
+
+
+@pytest.mark.parametrize("name", ["wan", "pixart-alpha", "hunyuan-dit", "latte"])
+def test_pyramid_attention_broadcast_of_both_kinds(name):
+    agree(name, Policy(Parts(("attn", "cross")), Every(2), hold()), pab(spatial=2, temporal=2, cross=2))
+
+
+@dataclass(frozen=True)
+class ToTheProjection:
+    """All blocks, and the projection after them."""
+
+    def __call__(self, model, backbone):
+        return [Span(0, len(backbone.order(model))), Leaf("proj_out")]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("name", ["flux", "cogvideox", "wan"])
+def test_taylorseer_lite(name, order):
+    config = hooks.TaylorSeerCacheConfig(
+        cache_interval=2,
+        disable_cache_before_step=3,
+        max_order=order,
+        taylor_factors_dtype=torch.float32,
+        use_lite_mode=True,
+    )
+    when = At((0, 1, 2, 4, 6))
+    policy = Policy(ToTheProjection(), when, forecast(order, rule=taylor))
+    agree(name, policy, theirs(hooks.apply_taylorseer_cache, config), guidance=True)
+
+
+def test_taylorseer_of_the_attention():
+    """On the one of our classes where its default patterns match anything and its pipeline names a context."""
+    config = hooks.TaylorSeerCacheConfig(
+        cache_interval=3, disable_cache_before_step=1, max_order=1, taylor_factors_dtype=torch.float32
+    )
+    policy = Policy(Parts(("attn",)), At((0, 2, 5)), forecast(1, rule=taylor))
+    agree("flux", policy, theirs(hooks.apply_taylorseer_cache, config))
+
+
+# ---- cache-dit
+
+
+def cache_dit(front, back, order=0, two_pass=False):
+    """DBCache whose mask computes every second step."""
+    peer = pytest.importorskip("cache_dit", reason="cache-dit is not installed: pip install -e '.[dev]'")
+
+    @contextmanager
+    def ready(pipe, model):
+        config = peer.DBCacheConfig(
+            Fn_compute_blocks=front,
+            Bn_compute_blocks=back,
+            max_warmup_steps=0,
+            num_inference_steps=STEPS,
+            enable_separate_cfg=two_pass,
+            steps_computation_mask=[1, 0] * (STEPS // 2),
+            steps_computation_policy="static",
+        )
+        taylorseer = peer.TaylorSeerCalibratorConfig(taylorseer_order=order) if order else None
+        peer.enable_cache(model, cache_config=config, calibrator_config=taylorseer)
+        try:
+            yield
+        finally:
+            peer.disable_cache(model)
+
+    return ready
+
+
+NAMES = ["dit", "pixart-alpha", "hunyuan-dit", "flux", "cogvideox", "wan"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cache_dit_with_the_first_block_fresh(name):
+    agree(name, Policy(Inner(1, 0), Every(2), residual()), cache_dit(1, 0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cache_dit_with_both_ends_fresh(name):
+    """On HunyuanDiT, too, whose last block joins the first one's output."""
+    agree(name, Policy(Inner(1, 1), Every(2), residual()), cache_dit(1, 1))
+
+
+def one_step_late(seen, at):
+    """cache-dit's steps count from the second one, and it has no slope before its step 2."""
+    return last(seen, at) if seen[0] < 3 else taylor(seen, at)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cache_dit_with_a_forecast(name):
+    agree(name, Policy(Inner(1, 0), Every(2), forecast(1, change=True, rule=one_step_late)), cache_dit(1, 0, order=1))
+
+
+def test_cache_dit_with_guidance_in_two_passes():
+    agree("wan", Policy(Inner(1, 0), Every(2), residual()), cache_dit(1, 0, two_pass=True), guidance=True)
+
+
+@pytest.mark.parametrize("name", ["dit", "hunyuan-dit"])
+def test_cache_dit_leaves_no_trace_on_classes(name):
+    """What these tests rely on: given a model and no pipeline, it patches this instance."""
+    small = PIPELINES[name]()
+    kinds = {type(part) for part in small.pipe.transformer.modules()} | {type(small.pipe)}
+    before = {kind: dict(vars(kind)) for kind in kinds}
+    with cache_dit(1, 1)(small.pipe, small.pipe.transformer):
+        output(small, guidance=False, steps=STEPS)
+    assert {kind: dict(vars(kind)) for kind in kinds} == before
