@@ -13,10 +13,10 @@ demo: $(READY)
 	$(BIN)/skipdit demo --out out
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 laws: $(READY)
-	$(BIN)/python -m pytest -q tests/laws
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/laws
 
 check: $(READY)
 	$(BIN)/ruff format --check skipdit tests examples
