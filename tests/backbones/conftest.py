@@ -1,6 +1,7 @@
-"""Lets the tests import the small models of diffusers' classes."""
+"""Lets the tests import the small models of diffusers' classes, and the laws beside them."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "cases"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "cases"), str(HERE)]
