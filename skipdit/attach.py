@@ -171,7 +171,7 @@ class Sampler(Loop):
         if timesteps is None:
             return []
         if self._host[0] is not timesteps:
-            times = [float(t) for t in timesteps]
+            times = [float(t) for t in (timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps)]
             scale = 1000.0 if max(times, default=0) <= 1 else 1.0
             rises = len(times) > 1 and times[0] < times[-1]
             self._host = (timesteps, [1000 - scale * t if rises else scale * t for t in times])

@@ -277,6 +277,7 @@ _line(
 
 def backbone_of(model: nn.Module) -> Backbone:
     """A model's description: what it carries itself, or its line in the table. Raises TypeError where there is none."""
+    model = _unwrapped(model)
     if not carries_one(model):
         for kind in type(model).__mro__:
             if kind.__name__ in TABLE:
@@ -291,5 +292,11 @@ def carries_one(model: Any) -> bool:
 
 def known(model: Any) -> bool:
     """Whether a model can be attached to without being told how it is laid out."""
+    model = _unwrapped(model)
     named = any(kind.__name__ in TABLE for kind in type(model).__mro__)
     return isinstance(model, nn.Module) and (named or carries_one(model))
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model itself, where torch.compile has wrapped it: that is refused when attached, by the model's name."""
+    return getattr(model, "_modules", {}).get("_orig_mod", model)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from skipdit.backbones.dit import SIZES, DiT
+from skipdit.compile import compile_blocks
 from skipdit.core.check import whole
 from skipdit.results import Provenance, Record
 
@@ -75,11 +76,9 @@ def made(options: Options, skips: str | None = "replace") -> DiT:
 
 
 def compiled(model: DiT, backend: str | None) -> DiT:
-    """Compile every block and every skip branch by itself, in place: what is below the switch, never across it."""
+    """Compile what is below the switch, where a backend is named."""
     if backend is not None:
-        branches = getattr(model, "skip_branches", nn.ModuleDict())
-        for part in (*model.blocks.children(), *branches.children()):
-            part.compile(fullgraph=True, dynamic=False, backend=backend)
+        compile_blocks(model, fullgraph=True, dynamic=False, backend=backend)
     return model
 
 

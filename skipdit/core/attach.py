@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from skipdit.core.backbone import Backbone
 from skipdit.core.clock import Call, Clock
+from skipdit.core.compiled import refuse_compiled_around, refuse_tracing
+from skipdit.core.foreign import refuse_other_cache, refuse_split_groups
 from skipdit.core.policy import Leaf, Policy, Site, Span, Step
 from skipdit.core.run import Agree, Loop, Run, active, entered, idle
 from skipdit.core.stack import Gate, Stack, Trunk, install, trunk_of
@@ -110,6 +112,7 @@ class attach:
             run.release()
 
     def _refuse_nested(self) -> None:
+        refuse_other_cache(self.model)
         shared = _installed.get(self.model)
         if active(self.model) is not None or (shared is not None and shared.standing is not None):
             raise RuntimeError(
@@ -130,7 +133,10 @@ class attach:
             raise ValueError(
                 f"{self.policy.where!r} matches nothing in {type(model).__name__}: nothing would be spared"
             )
-        shared, release = _shared(model, backbone, [site for site in wanted if isinstance(site, Leaf)])
+        leaves = [site for site in wanted if isinstance(site, Leaf)]
+        paths = [place.path for place in backbone.order(model)] + [leaf.path for leaf in leaves]
+        refuse_compiled_around(model, paths)
+        shared, release = _shared(model, backbone, leaves)
         self._exits.callback(release)
         pieces = [shared.trunk.cut(site) if isinstance(site, Span) else [site] for site in wanted]
         return shared.trunk, [site for each in pieces for site in each]
@@ -226,17 +232,21 @@ class Installed:
     def _shadow(self, module: nn.Module, through: Callable[..., Any], trunk: Trunk, site: Any) -> None:
         if module not in self.shadowed:
             self.shadowed.add(module)
-            before = vars(module).get("forward")
-            module.forward = partial(through, trunk, site, module, module.forward)
-            vars(module)["_skipdit_forward"] = before  # an offloading hook's, perhaps
+            name = "_compiled_call_impl" if module._compiled_call_impl is not None else "forward"
+            before = vars(module).get(name)  # an offloading hook's forward, perhaps
+            shadow = partial(through, trunk, site, module, getattr(module, name))
+            setattr(module, name, shadow)
+            vars(module)["_skipdit_shadow"] = name, before, shadow
 
     def remove(self, model: nn.Module) -> None:
         for part in self.shadowed:
-            before = vars(part).pop("_skipdit_forward")
+            name, before, shadow = vars(part).pop("_skipdit_shadow")
+            if vars(part).get(name) is not shadow:
+                continue  # wrapped since, by an offloading hook perhaps: that stays, and ours passes through
             if before is None:
-                del part.forward
+                delattr(part, name)
             else:
-                part.forward = before
+                setattr(part, name, before)
         for hook in self.hooks:
             hook.remove()
         if self.names_branches:
@@ -273,6 +283,7 @@ def _shared(model: nn.Module, backbone: Backbone, leaves: Sequence[Leaf]) -> tup
 def _open_pass(
     shared: Installed, timestep: Timestep, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
+    refuse_tracing(model)
     left = vars(shared.here).pop("context", None)
     if left is not None:  # Ctrl-C in the last pass: no hook was told
         left.__exit__(None, None, None)
@@ -283,7 +294,9 @@ def _open_pass(
         shared.here.context.__enter__()
     if run is None:
         return
+    refuse_other_cache(model)
     if run.example is None:
+        refuse_split_groups(model, shared.trunk.paths, run.sites.values())
         run.example = (model, (args, kwargs))
     loop = run.loop
 

@@ -195,7 +195,7 @@ class Backbone:
             raise ValueError(f"{type(model).__name__}: the width of its blocks is not known: pass width=...")
         width = 1
         for key in keys:
-            width *= int(key) if key.isdigit() else config[key]
+            width *= int(key) if key.isdigit() else config[key]  # type: ignore[index]
         return width
 
     def blocks(self, model: nn.Module) -> list[nn.Module]:

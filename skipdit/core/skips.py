@@ -47,6 +47,9 @@ class Join(Replace):
         return x + super().forward(x, s)  # (B, T, D)
 
 
+JOINS = {"join": Join, "replace": Replace}  # as configs and the command line spell them
+
+
 def mirror(depth: int) -> list[tuple[int, int]]:
     """Pairs (source, target) in which block i feeds block depth-1-i; with an odd depth the middle block has none."""
     return [(i, depth - 1 - i) for i in range(depth // 2)]
@@ -85,15 +88,20 @@ def add_skips(
     trunk = trunk_of(model, backbone)
     _check(model, trunk, pairs := mirrored(backbone, model) if pairs is None else [(s, t) for s, t in pairs])
     width = backbone.width_of(model) if width is None else width
-    like = next(iter(backbone.blocks(model)[0].parameters()), None)
     model.skip_branches = nn.ModuleDict({str(target): join(width) for _, target in pairs})
-    if like is not None:
-        nn.Module.to(model.skip_branches, like.device, like.dtype if like.is_floating_point() else None)
+    _to_where(model.skip_branches, backbone.blocks(model)[0])
     trunk.join({target: (source, model.skip_branches[str(target)]) for source, target in pairs})
     for path, blocks in backbone.lists(model).items():
         install(model, path, Stack(blocks.children(), trunk, path))
     model.register_forward_hook(_refuse_bypass)
     return model
+
+
+def _to_where(branches: nn.Module, block: nn.Module) -> None:
+    """Move branches to a block's device and dtype. Of several the narrowest: norms, tables are kept in float32."""
+    dtypes = {p.dtype for p in block.parameters() if p.is_floating_point() and p.itemsize > 1}
+    for like in list(block.parameters())[:1]:
+        nn.Module.to(branches, like.device, min(dtypes, key=lambda dtype: dtype.itemsize, default=None))
 
 
 def _check(model: nn.Module, trunk: Trunk, pairs: list[tuple[int, int]]) -> None:

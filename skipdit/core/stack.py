@@ -21,6 +21,7 @@ class Trunk:
     def __init__(self, model: nn.Module, backbone: Backbone):
         self.backbone = backbone
         self.order: list[Place] = backbone.order(model)
+        self.paths = [place.path for place in self.order]
         self.native: Pairs = backbone.native(len(self.order))
         self.breaks = set(backbone.breaks(model))
         self.arguments = [
@@ -79,18 +80,18 @@ class Stack(nn.ModuleList):
         self.numbers = [number for number, place in enumerate(trunk.order) if place.stack == path]
 
     def __iter__(self) -> Iterator[Any]:
-        run = active(self.trunk)
+        run = _run_of(self.trunk)
         if run is None and not self.trunk.joins:
             return super().__iter__()
         return self._gates(run, range(len(self)))
 
     def __getitem__(self, place: Any) -> Any:
-        run = active(self.trunk)
+        run = _run_of(self.trunk)
         if isinstance(place, slice):
             if run is not None or self.trunk.joins:
                 return list(self._gates(run, range(len(self))[place]))
             return nn.ModuleList(list(self.children())[place])
-        if run is not None and run.inside:  # a model that indexes its list
+        if run is not None:  # a model that indexes its list
             return next(self._gates(run, (range(len(self))[place],)))
         return super().__getitem__(place)
 
@@ -108,8 +109,15 @@ class Stack(nn.ModuleList):
                 kind = Unit if trunk.order[number].contract.within else Gate
                 yield kind(trunk, number, blocks[index], run, trunk.taps(number == 0) if taps is None else taps)
         finally:
-            if number == len(trunk.order) - 1:
+            if not alone and number == len(trunk.order) - 1:
                 trunk.forget_taps()
+
+
+def _run_of(trunk: Trunk) -> Run | None:
+    """The run of the pass that is going on, if any: between passes whoever asks, an offloader say, gets the blocks
+    themselves. In a model that is compiled as a whole there is none: attach refuses it."""
+    run = None if torch.compiler.is_compiling() else active(trunk)
+    return run if run is not None and run.inside else None
 
 
 def trunk_of(model: nn.Module, backbone: Backbone) -> Trunk:
@@ -136,6 +144,8 @@ class Gate:
         self.trunk, self.number, self.block, self.run, self.taps = trunk, number, block, run, taps
 
     def __getattr__(self, name: str) -> Any:
+        if name in Gate.__slots__:  # asked before it is set, by torch.compile while it traces
+            raise AttributeError(name)
         return getattr(self.block, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
