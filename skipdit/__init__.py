@@ -8,10 +8,12 @@ from skipdit.catalog import Namesakes, parse
 
 if TYPE_CHECKING:
     from skipdit.attach import attach
+    from skipdit.compile import compile_blocks
+    from skipdit.convert import add_skips, from_pretrained
     from skipdit.core.attach import plan
     from skipdit.core.policy import Policy
     from skipdit.core.run import Run
-    from skipdit.core.skips import Join, Replace, add_skips, mirror
+    from skipdit.core.skips import Join, Replace, mirror
     from skipdit.infer import infer
     from skipdit.sample import sample
 
@@ -23,6 +25,8 @@ __all__ = [
     "Run",
     "add_skips",
     "attach",
+    "compile_blocks",
+    "from_pretrained",
     "infer",
     "methods",
     "mirror",
@@ -33,10 +37,12 @@ __all__ = [
 
 HOMES = {  # loaded when they are first used: torch takes a second to import, diffusers longer
     "skipdit.attach": ("attach",),
+    "skipdit.compile": ("compile_blocks",),
+    "skipdit.convert": ("add_skips", "from_pretrained"),
     "skipdit.core.attach": ("plan",),
     "skipdit.core.policy": ("Policy",),
     "skipdit.core.run": ("Run",),
-    "skipdit.core.skips": ("Join", "Replace", "add_skips", "mirror"),
+    "skipdit.core.skips": ("Join", "Replace", "mirror"),
     "skipdit.infer": ("infer",),
     "skipdit.sample": ("sample",),
 }

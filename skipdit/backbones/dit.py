@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipdit.core.backbone import Backbone, Contract
-from skipdit.core.skips import Join, Replace, add_skips
+from skipdit.core.skips import JOINS, add_skips
 
-JOINS = {"join": Join, "replace": Replace}
 WEIGHTS = Path(__file__).parents[1] / "weights"  # a folder for each model that ships with the package
 WHERE = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -140,6 +139,7 @@ class DiT(ModelMixin, ConfigMixin):
 
     input_size     side of the (square) input, in pixels or latent cells
     skips          None, "join" (identity at first) or "replace" (the published Skip-DiT)
+    skip_pairs     (source, target) block numbers of the branches; the mirror pairs when left out
     learn_sigma    the output has 2 x channels: prediction, then the interpolated log-variance
     prediction     what the network was trained to predict: "epsilon", "v_prediction" or "flow"
     names          what the class and style numbers mean, for sampling by name
@@ -172,6 +172,7 @@ class DiT(ModelMixin, ConfigMixin):
         prediction: str = "epsilon",
         class_names: list[str] | None = None,
         style_names: list[str] | None = None,
+        skip_pairs: list[tuple[int, int]] | None = None,
     ):
         super().__init__()
         if input_size % patch_size or hidden_size % num_heads or hidden_size % 4:
@@ -195,7 +196,7 @@ class DiT(ModelMixin, ConfigMixin):
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
         self.initialize_weights()
         if skips is not None:
-            add_skips(self, hidden_size, JOINS[skips])
+            add_skips(self, hidden_size, JOINS[skips], skip_pairs)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "DiT":
@@ -204,14 +205,8 @@ class DiT(ModelMixin, ConfigMixin):
         Weights come as float32 whatever they are stored as; `torch_dtype` asks for another type.
         Raises FileNotFoundError where there is none, ValueError for a model of another class.
         """
-        source = name if (Path(name) / kwargs.get("subfolder", "") / "config.json").is_file() else located(name)
-        try:
-            kind = cls.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs}).get("_class_name")
-        except OSError as error:
-            reason = str(error).strip().split("\n")[0]
-            raise FileNotFoundError(
-                f"no model {str(name)!r}, neither a folder here nor on the hub: {reason}"
-            ) from error
+        source, config = described(name, **kwargs)
+        kind = config.get("_class_name")
         if kind != cls.__name__:
             raise ValueError(f"{name} holds a {kind}, not a {cls.__name__}")
         return super().from_pretrained(source, **{"torch_dtype": torch.float32, **kwargs})
@@ -269,6 +264,17 @@ def located(name: str | Path) -> str | Path:
         return name
     ours = ", ".join(shipped()) or "none in this package"
     raise FileNotFoundError(f"no model {str(name)!r}: name a shipped one ({ours}), a folder, or owner/name of the hub")
+
+
+def described(name: str | Path, **kwargs: Any) -> tuple[str | Path, dict[str, Any]]:
+    """Where a saved model lies, and its config. Raises FileNotFoundError where there is none."""
+    inside = Path(name) / kwargs.get("subfolder", "")
+    source = name if (inside / "config.json").is_file() else located(name)
+    try:
+        return source, DiT.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs})
+    except OSError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise FileNotFoundError(f"no model {str(name)!r}, neither a folder here nor on the hub: {reason}") from error
 
 
 # ---- the sizes of the DiT paper (table 1) ---------------------------------------------------------------------------

@@ -43,17 +43,27 @@ def convert(file: str | Path, out: str | Path, dtype: torch.dtype | None = torch
 
     The folder appears when it is whole. Raises FileExistsError where `out` holds something already.
     """
-    place = Path(out).resolve()
-    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise FileExistsError(f"{out} exists already and is left as it is: name a new folder, or remove it first")
+    vacant(out)
     model = _read(Path(file), dtype)
+    save_whole(model, out)
+    return model
+
+
+def vacant(out: str | Path) -> None:
+    """Raises FileExistsError where `out` holds something already."""
+    if Path(out).exists() and not (Path(out).is_dir() and not any(Path(out).iterdir())):
+        raise FileExistsError(f"{out} exists already and is left as it is: name a new folder, or remove it first")
+
+
+def save_whole(model: Any, out: str | Path) -> None:
+    """Save a model as a folder that appears when it is whole."""
+    place = Path(out).resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as aside:
         model.save_pretrained(Path(aside) / "model")
         if place.exists():
             place.rmdir()
         os.replace(Path(aside) / "model", place)
-    return model
 
 
 def _read(file: Path, dtype: torch.dtype | None) -> DiT:

@@ -17,7 +17,13 @@ from skipdit.cli.watch import Shown, Stop, asked_to_stop, draw_samples
 from skipdit.train.recipe import Recipe
 
 SIZES = {"image_size": "input_size", "patch_size": "", "hidden_size": "", "depth": "", "num_heads": ""}
-CONFIG = {**SIZES, "skips": "", "prediction": "", "learn_sigma": ""}  # option -> its name in the model's config
+CONFIG = {
+    **SIZES,
+    "skips": "",
+    "pairs": "skip_pairs",
+    "prediction": "",
+    "learn_sigma": "",
+}  # option -> its name in the model's config
 
 
 class Skips(StrEnum):
@@ -39,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit train --out runs/skip --max-minutes 90",
             "skipdit train --out runs/skip --resume",
             "skipdit train --out runs/plain --skips none",
+            "skipdit train --out runs/converted --init emoji-plain --skips join --two-stage --steps 5000",
             "skipdit train --out runs/branches --init emoji-plain --skips join --freeze backbone --steps 2000",
             "torchrun --nproc-per-node 2 -m skipdit.cli train --data photos --out runs/photos --image-size 64",
         ),
@@ -90,6 +97,10 @@ def train(
     depth: Annotated[int, _size("Blocks.")] = 8,
     num_heads: Annotated[int, _size("Attention heads.")] = 4,
     skips: Annotated[Skips, typer.Option(help="How long skip branches join.", rich_help_panel="Model")] = Skips.REPLACE,
+    pairs: Annotated[
+        str | None,
+        typer.Option(help="Of blocks, source:target.", show_default="mirrored: 0:7,1:6 ...", rich_help_panel="Model"),
+    ] = None,
     prediction: Annotated[
         Prediction, typer.Option(help="What the network predicts.", rich_help_panel="Model")
     ] = Prediction.V,
@@ -108,10 +119,10 @@ def train(
         import torch
 
         torch.set_num_threads(threads)
-    images, model = _made(settings)
+    (images, held), model = _made(settings)
     if dry_run:
         return print_json(_resolved(settings, images, model))
-    _run(said, settings, images, model)
+    _run(said, settings, images, held, model)
 
 
 class Said:
@@ -153,12 +164,13 @@ class Said:
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:
     """A model's config as options."""
-    found = {option: config[name or option] for option, name in CONFIG.items()}
-    return {**found, "skips": found["skips"] or "none"}
+    found = {option: config.get(name or option) for option, name in CONFIG.items()}
+    pairs = ",".join(f"{source}:{target}" for source, target in found["pairs"] or ())
+    return {**found, "skips": found["skips"] or "none", "pairs": pairs or None}
 
 
 def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
-    """The training images, and the model."""
+    """The images to train on and those held out, and the model."""
     import torch
 
     from skipdit.backbones.dit import DiT
@@ -168,9 +180,9 @@ def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
     images = open_images(settings["data"], settings["image_size"])
     if settings["labels"]:
         images = images.only(list(filter(None, settings["labels"].read_text(encoding="utf-8").splitlines())))
-    images = images.split()[0]
     torch.manual_seed(settings["seed"])
     config = {name or option: settings[option] for option, name in CONFIG.items()}
+    config["skip_pairs"] = paired(settings["pairs"])
     names = dict(class_names=list(images.class_names), style_names=list(images.style_names) or None)
     counts = dict(num_classes=len(images.class_names), num_styles=len(images.style_names))
     skips = None if settings["skips"] == "none" else str(settings["skips"])
@@ -178,7 +190,7 @@ def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
     model = DiT(in_channels=3, **{**config, "skips": skips, "prediction": prediction}, **counts, **names)
     if settings["init"]:
         start_from(model, DiT.from_pretrained(settings["init"]))
-    return images, model
+    return images.split(), model
 
 
 def _recipe(settings: dict[str, Any]) -> Recipe:
@@ -204,10 +216,20 @@ def _resolved(settings: dict[str, Any], images: Any, model: Any) -> dict[str, An
     }
 
 
+def paired(said: str | None) -> list[tuple[int, int]] | None:
+    """ "0:27,1:26" -> pairs (source, target). Raises ValueError for what isn't spelled so."""
+    if not said:
+        return None
+    halves = [pair.split(":") for pair in said.split(",")]
+    if not all(len(pair) == 2 and all(number.strip().isdigit() for number in pair) for pair in halves):
+        raise ValueError(f"pairs {said!r}: spell them source:target, as in 0:27,1:26")
+    return [(int(source), int(target)) for source, target in halves]
+
+
 # ---- the run --------------------------------------------------------------------------------------------------------
 
 
-def _run(said: Said, settings: dict[str, Any], images: Any, model: Any) -> None:
+def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: Any) -> None:
     """Train, show it, and end as it ended: done, stopped, or interrupted."""
     from skipdit.train.loop import launched
     from skipdit.train.loop import train as loop
@@ -222,7 +244,7 @@ def _run(said: Said, settings: dict[str, Any], images: Any, model: Any) -> None:
             shown.say(f"step {step}  loss {shown.loss:.4f}  {shown.rate:.0f} images/s  saved, drawn: {picture}")
 
         options = {name: settings[name] for name in ("resume", "max_minutes", "save_every", "keep")}
-        options |= {"accelerator": accelerator, "on_step": shown, "on_save": on_save, "stop": stop}
+        options |= {"accelerator": accelerator, "on_step": shown, "on_save": on_save, "stop": stop, "held": held}
         try:
             step = loop(model, images, recipe, run, **options)
         except KeyboardInterrupt:

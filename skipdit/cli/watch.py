@@ -31,15 +31,24 @@ class Shown:
     def __exit__(self, *error: Any) -> None:
         self.bar.__exit__(*error)
 
-    def __call__(self, step: int, figures: dict[str, float]) -> None:
+    def __call__(self, step: int, figures: dict[str, Any]) -> None:
         self.seen += 1
         share = max(0.02, 1 / self.seen)
         self.loss += share * (figures["loss"] - self.loss)
         self.rate += share * (figures["images_per_s"] - self.rate)
         self.bar.update(self.task, completed=step, figures=f"loss {self.loss:.4f}  {self.rate:.0f} images/s")
+        if "held_loss" in figures:
+            self.say(_look(step, figures))
 
     def say(self, line: str) -> None:
         self.bar.console.print(line, soft_wrap=True, markup=False)
+
+
+def _look(step: int, figures: dict[str, Any]) -> str:
+    """What a look at the held-out images saw, in a line."""
+    gain, error, why = figures["held_improvement"], figures["held_error"], figures.get("first_stage_ends")
+    seen = f"step {step}  held-out loss {figures['held_loss']:.5f}, {gain:+.5f} better than before (+- {error:.5f})"
+    return f"{seen}; the first stage ends: {why}" if why else seen
 
 
 class Stop:

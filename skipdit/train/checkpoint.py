@@ -3,11 +3,14 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+from skipdit.train.recipe import Recipe
 
 PREFIX = "checkpoint-"
 MAY_CHANGE = {"steps", "decay"}  # of a recipe, when a run goes on: how long it lasts and how it ends
@@ -44,9 +47,13 @@ def save(run: Path, step: int, model: Any, ema: Any, optimizer: torch.optim.Opti
 
 
 def stored(folder: Path) -> dict[str, Any]:
-    """What a checkpoint was made with: "step", "recipe", "images", "processes" and the model's "config"."""
+    """What a checkpoint was made with: "step", "recipe", "images", "processes", "stages" and the model's "config".
+
+    What its recipe doesn't say yet, since it is older, is as it was then: the default.
+    """
     config = json.loads((folder / "model" / "config.json").read_text())
-    return {**json.loads((folder / "state.json").read_text()), "config": public(config)}
+    state = {"stages": None, **json.loads((folder / "state.json").read_text())}
+    return {**state, "recipe": asdict(Recipe()) | state["recipe"], "config": public(config)}
 
 
 def public(config: Mapping[str, Any]) -> dict[str, Any]:

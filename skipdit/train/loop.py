@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,9 @@ from skipdit.diffusion import path_of
 from skipdit.train import checkpoint
 from skipdit.train.ema import Ema
 from skipdit.train.recipe import Recipe
+from skipdit.train.stages import Stages, set_aside
 
-Progress = Callable[[int, dict[str, float]], None]  # called after each step with its number and figures
+Progress = Callable[[int, dict[str, Any]], None]  # called after each step with its number and figures
 
 
 class Parts(NamedTuple):
@@ -46,30 +48,37 @@ def train(
     on_step: Progress | None = None,
     on_save: Callable[[int, Any], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    held: ImageSet | None = None,
 ) -> int:
     """Train a DiT on images; return the step that was reached.
 
     Writes checkpoints and `metrics.jsonl` into `run`. With `resume` it goes on from the newest checkpoint, to the same
     weights, bit for bit, as if it had never stopped. `on_save(step, ema_model)` is called after each checkpoint; `stop`
-    is asked before each step, and the run then ends with a checkpoint.
+    is asked before each step, and the run then ends with a checkpoint. With `recipe.two_stage` the losses on `held`
+    decide when the first stage ends (see `stages`); without held-out images every 20th of `data` is kept from training.
     Raises FileExistsError where `run` holds another run, ValueError where it was begun with another recipe or model,
     FloatingPointError when the loss is no longer a number.
     """
     accelerator = accelerator or launched(recipe)
+    if recipe.two_stage and not held:
+        data, held = set_aside(data)
     about = {"recipe": asdict(recipe), "images": len(data), "processes": accelerator.num_processes}
     start = _begin(run, resume, about, model)
     accelerator.wait_for_everyone()  # every process has looked at the folder before one of them changes it
     if accelerator.is_main_process:
         _cut_metrics(run, start)
     accelerator.wait_for_everyone()
-    parts = _prepare(model, recipe, accelerator, start)
     path = path_of(model.config.prediction, model.config.learn_sigma)
+    state = checkpoint.stored(start.folder)["stages"] if start else None
+    stages = Stages.of(recipe, path, held if recipe.two_stage else None, state)
+    parts = _prepare(model, recipe, accelerator, start, stages)
+    stages.begin(parts.ema.model)
     deadline = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
     step = saved = start.step if start else 0
 
     def save() -> None:
         if accelerator.is_main_process:
-            _save(run, step, parts, about, keep)
+            _save(run, step, parts, {**about, "stages": stages.state}, keep)
             if on_save:
                 on_save(step, parts.ema.model)
         accelerator.wait_for_everyone()
@@ -77,10 +86,14 @@ def train(
     clock = time.perf_counter()
     with (run / "metrics.jsonl").open("a") as log:
         while step < recipe.steps and not _any(accelerator, stop() or time.monotonic() >= deadline):
-            figures = _one_step(parts, path, data, recipe, step)
+            figures = _one_step(parts, path, data, recipe, step, stages)
             step, now = step + 1, time.perf_counter()
             figures["images_per_s"] = recipe.batch_size * accelerator.num_processes / (now - clock)
             clock = now
+            if seen := stages.look(parts.ema.model, step, partial(_any, accelerator)):
+                figures |= seen
+                parts = parts if stages.branches_alone else _thawed(parts)
+                clock = time.perf_counter()
             if accelerator.is_main_process:
                 log.write(json.dumps({"step": step, **figures, "time": time.time()}) + "\n")
                 log.flush()
@@ -100,7 +113,9 @@ def launched(recipe: Recipe) -> Accelerator:
     return Accelerator(mixed_precision=recipe.precision, cpu=not alone)
 
 
-def _prepare(model: Any, recipe: Recipe, accelerator: Accelerator, start: checkpoint.Resumed | None) -> Parts:
+def _prepare(
+    model: Any, recipe: Recipe, accelerator: Accelerator, start: checkpoint.Resumed | None, stages: Stages
+) -> Parts:
     """The model, its average and its optimizer, as new or as a checkpoint left them."""
     freeze(model, recipe.freeze)
     ema = Ema(model, recipe.ema)
@@ -110,9 +125,22 @@ def _prepare(model: Any, recipe: Recipe, accelerator: Accelerator, start: checkp
         checkpoint.load_weights(model, start.folder / "model")
         checkpoint.load_weights(ema.model, start.folder / "ema")
         checkpoint.load_optimizer(optimizer, start.folder)
+    if stages.branches_alone:
+        freeze(model, "backbone")  # the optimizer knows all, and passes over what gets no gradient
     ema.model.to(accelerator.device)
     network, optimizer = accelerator.prepare(model.train(), optimizer)
     return Parts(network, ema, optimizer, accelerator)
+
+
+def _thawed(parts: Parts) -> Parts:
+    """The same, with everything to train that the optimizer knows."""
+    for group in parts.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    if parts.accelerator.num_processes == 1:
+        return parts
+    model = parts.accelerator.unwrap_model(parts.network, keep_fp32_wrapper=False)
+    return parts._replace(network=parts.accelerator.prepare(model))  # it had been told which gradients to share
 
 
 def _save(run: Path, step: int, parts: Parts, about: dict[str, Any], keep: int) -> None:
@@ -128,11 +156,12 @@ def _any(accelerator: Accelerator, flag: bool) -> bool:
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
 
 
-def _one_step(parts: Parts, path: Any, data: ImageSet, recipe: Recipe, step: int) -> dict[str, float]:
+def _one_step(parts: Parts, path: Any, data: ImageSet, recipe: Recipe, step: int, stages: Stages) -> dict[str, Any]:
     """Draw a batch, take one optimizer step, move the average; the step's figures."""
     network, ema, optimizer, accelerator = parts
+    lr = recipe.lr_at(step, stages.begun)
     for group in optimizer.param_groups:
-        group["lr"] = recipe.lr_at(step)
+        group["lr"] = lr
     x0, noise, t, y, style = draw(data, path, recipe, step, accelerator.process_index, accelerator.num_processes)
     x0, noise, t, y = (v.to(accelerator.device) for v in (x0, noise, t, y))
     condition = () if style is None else (style.to(accelerator.device),)
@@ -147,7 +176,8 @@ def _one_step(parts: Parts, path: Any, data: ImageSet, recipe: Recipe, step: int
     if value != value:
         raise FloatingPointError(f"the loss is NaN at step {step}: lower lr ({recipe.lr}) or train in float32")
     ema.update(accelerator.unwrap_model(network), step)
-    return {"loss": value, "grad_norm": float(norm), "lr": recipe.lr_at(step)}
+    stage = {"stage": stages.number} if recipe.two_stage else {}
+    return {"loss": value, "grad_norm": float(norm), "lr": lr, **stage}
 
 
 def draw(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, get_type_hints
 
-AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema")
+AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Recipe:
     seed: Annotated[int, "of the weights, the order of the images, the noise and the timesteps"] = 0
     precision: Annotated[str, "'no' (float32), 'bf16' or 'fp16', through Accelerate"] = "bf16"
     freeze: Annotated[str, "'backbone': train the skip branches alone; or comma-separated name parts to freeze"] = ""
+    two_stage: Annotated[bool, "train the skip branches alone till the held-out loss stops falling, then all"] = False
+    window: Annotated[int, "two stages: steps between two looks at the held-out loss"] = 100
+    tolerance: Annotated[float, "two stages: an improvement of this share of the loss counts as none"] = 0.002
+    first_stage: Annotated[int, "two stages: most steps of the first"] = 2000
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(type(self))
@@ -32,9 +36,14 @@ class Recipe:
             raise ValueError(f"recipe: ema={self.ema!r} must be below 1")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"recipe: precision={self.precision!r} is unknown: choose no, bf16 or fp16")
+        if self.two_stage and self.freeze:
+            raise ValueError(f"recipe: two_stage freezes the backbone by itself: leave freeze={self.freeze!r} out")
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, constant, linear fall to 0 (warm-up, stable, decay)."""
-        up = min(1.0, (step + 1) / max(1, self.warmup))
+    def lr_at(self, step: int, begun: int = 0) -> float:
+        """Learning rate of a step: linear warm-up, constant, linear fall to 0 (warm-up, stable, decay).
+
+        begun    the step at which the stage began: each warms up anew
+        """
+        up = min(1.0, (step - begun + 1) / max(1, self.warmup))
         down = min(1.0, (self.steps - step) / max(1, self.decay))
         return self.lr * up * max(0.0, down)
