@@ -66,7 +66,8 @@ class Stages:
 
     The first stage ends at a look, every `recipe.window` steps, at which the averaged model's loss on the fixed draws
     is no longer lower than at the look before: the mean improvement, draw by draw, is not above two standard errors, or
-    not above `recipe.tolerance` of the loss. It ends after `recipe.first_stage` steps at the latest.
+    not above `recipe.tolerance` of the loss. It lasts for the warm-up and one window at least, since a small rate
+    improves nothing, and for `recipe.first_stage` steps at most.
     """
 
     recipe: Recipe
@@ -116,9 +117,10 @@ class Stages:
     def _over(self, found: Mapping[str, float], step: int) -> str:
         """Why the first stage is over, "" where it is not."""
         gain, error = found["held_improvement"], found["held_error"]
-        if gain <= 2 * error:
+        warm = step >= self.recipe.warmup + self.recipe.window
+        if warm and gain <= 2 * error:
             return "improvement within 2 standard errors"
-        if gain <= self.recipe.tolerance * found["held_before"]:
+        if warm and gain <= self.recipe.tolerance * found["held_before"]:
             return f"improvement within {self.recipe.tolerance:g} of the loss"
         return f"{step} steps, the most allowed" if step >= self.recipe.first_stage else ""
 
