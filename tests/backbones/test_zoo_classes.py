@@ -19,6 +19,8 @@ from skipdit.core.what import hold
 from skipdit.core.when import Every
 from skipdit.core.where import Inner
 
+NATIVE = {"HunyuanDiT2DModel", "UniDiffuserModel"}
+
 PIECES = {  # of all blocks but the first and the last, where they are not one piece
     "AuraFlowTransformer2DModel": [(1, 3), (3, 6)],  # text and image become one stream
     "BriaFiboTransformer2DModel": [(1, 3), (3, 6)],
@@ -70,7 +72,8 @@ def test_a_span_is_cut_where_the_flow_changes(name):
         assert [(site.start, site.stop) for site in run.sites] == PIECES.get(name, [(unit, depth - unit)])
 
 
-NATIVE = [name for name in CASES if TABLE[name].native(8)]
+def test_two_classes_have_skips_of_their_own():
+    assert {name for name in TABLE if TABLE[name].native(8)} == NATIVE
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NATIVE])
