@@ -18,6 +18,7 @@ from skipdit.bench.table import show
 from skipdit.results import Record, append
 
 BENCHES = ("speed", "bookkeeping", "held", "compile", "training", "gpu")
+ALONE = ("peers",)  # not part of "all": it needs the peers, and takes its time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m skipdit.bench", description="Measure, and hold against the goals.")
     add = parser.add_argument
-    add("bench", nargs="?", default="all", choices=(*BENCHES, "all"))
+    add("bench", nargs="?", default="all", choices=(*BENCHES, *ALONE, "all"))
     add("--json", action="store_true", help="the JSON document alone, without tables")
     add("--out", type=Path, metavar="FILE.jsonl", help="append the records to this file, too")
     add("--repeats", type=int, default=Options.repeats, help="rounds that count (%(default)s)")
