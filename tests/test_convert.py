@@ -53,6 +53,7 @@ FAMILIES = {  # class -> the pairs it is given
     "ErnieImageTransformer2DModel": [(0, 5), (1, 4), (2, 3)],  # tokens before samples
     "StableAudioDiTModel": [(0, 5), (1, 4), (2, 3)],
 }
+ROUNDED = ("ConsisIDTransformer3DModel", "WanAnimateTransformer3DModel")  # loaded ones differ by 5e-7, plain ones too
 NATIVE = ("HunyuanDiT2DModel", "UniDiffuserModel")  # with long skips of their own
 families = pytest.mark.parametrize("name", FAMILIES)
 quick = pytest.mark.parametrize("name", ["LatteTransformer3DModel", "FluxTransformer2DModel", "WanTransformer3DModel"])
@@ -86,9 +87,9 @@ def in_own_memory(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def said(model: nn.Module) -> str:
-    """The config, without what diffusers adds to it."""
-    return json.dumps({key: value for key, value in sorted(model.config.items()) if key[0] != "_"})
+def said(model: nn.Module) -> dict:
+    """The config as JSON gives it back, without what diffusers adds to it."""
+    return json.loads(json.dumps({key: value for key, value in model.config.items() if key[0] != "_"}))
 
 
 # ---- the same model
@@ -134,7 +135,9 @@ def test_what_is_saved_is_what_is_loaded(name, tmp_path):
     assert said(again) == said(model)
     assert model.state_dict().keys() == again.state_dict().keys()
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
-    assert same(output(in_own_memory(again), call), output(model, call))
+    loaded, before = output(in_own_memory(again), call), output(model, call)
+    torch.testing.assert_close(loaded, before, rtol=0, atol=2e-6)
+    assert same(loaded, before) or name in ROUNDED
 
 
 @quick
