@@ -359,8 +359,7 @@ def _through_part(
     run = active(trunk)
     if run is None or leaf not in run.sites:
         return forward(*args, **kwargs)
-    run.enter_part(leaf, (args[0] if args else next(iter(kwargs.values())),), part, args, kwargs)
-    if not run.computes(leaf):
+    if not run.enter_part(leaf, (args[0] if args else next(iter(kwargs.values())),), part, args, kwargs):
         flow = run.predict(leaf)
         return flow[0] if len(flow) == 1 else flow
     y = forward(*args, **kwargs)

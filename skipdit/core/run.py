@@ -1,12 +1,11 @@
 """All that is mutable while one model samples once: the clock of every stream, what is held, the plan, the trace."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from skipdit.core.clock import Call, Clock
 from skipdit.core.flops import Example, count_flops
@@ -17,6 +16,7 @@ Agree = Callable[[bool], bool]  # one process's verdict -> that of all
 
 _active: ContextVar[Mapping[int, "Run"]] = ContextVar("skipdit_active_runs", default={})  # noqa: B039 (never mutated)
 _NOBODY: Mapping[int, "Run"] = {}
+_NO_TENSORS = {int, float, bool, str, Size, type(None)}
 
 
 @contextmanager
@@ -87,7 +87,7 @@ class Pass:
         self.verdicts: dict[Site, bool] = {}  # decided so far
         self.start: Flow | None = None  # the flow that entered the first block
         self.entries: dict[Site, Flow] = {}  # the flow that entered each site
-        self.rounds: Counter[Site] = Counter()  # how often that was: some models run their blocks several times a call
+        self.rounds: dict[Site, int] = {}  # how often that was: some models run their blocks several times a call
         self.gated: bool | None = None  # the gate's one verdict, once taken
         self.handed: set[int] = set()  # blocks that the model got by way of a stack
         self.called, self.ran = 0, 0  # blocks that were called, and that really ran
@@ -123,10 +123,9 @@ class Run:
         self._first = min(sites, key=lambda site: site.start if isinstance(site, Span) else -1)
         self._flops: Mapping[str, int] | None = None
         self._spans = {i: s for s in sites if isinstance(s, Span) for i in range(s.start, s.stop)}
+        self._edges = {0, *(i for s in self._spans.values() for i in (s.start, s.stop - 1))}
         self._memories: dict[tuple[str, Site, int], Memory] = {}
         self._schedules: dict[tuple[str, Site], Memory] = {}
-        self._held: dict[tuple[str, Site, int], int] = {}  # bytes, by the estimator
-        self._learnt: dict[tuple[str, Site], int] = {}  # and by the gate
         self._number = 0  # of the clock's run that the memories belong to
         self._begun = False
         self._learns = hasattr(policy.when, "observe")
@@ -149,8 +148,6 @@ class Run:
             self._number = tick.run
             self._memories.clear()
             self._schedules.clear()
-            self._held.clear()
-            self._learnt.clear()
             self.trace, self.passes, self.blocks_in_full = [], [], 0
             ahead = self.loop.total(call.t)
             self.total = self.total if ahead is None else tick.index + ahead
@@ -185,6 +182,8 @@ class Run:
         self.trace += [Event(self.step.index, self.step.t, self.stream, s, v) for s, v in done.verdicts.items()]
         self.passes.append((self.step, self.stream, done.ran))
         self.blocks_in_full += max(self.depth, done.called)
+        if any(done.verdicts.values()):
+            self.bytes_held = max(self.bytes_held, _nbytes(self._memories) + _nbytes(self._schedules))
 
     def break_off(self) -> None:
         """A pass ended by an exception: what it left is not to be built on."""
@@ -196,6 +195,15 @@ class Run:
     def hand(self, index: int) -> None:
         """Block `index` is handed out by its stack."""
         self.current.handed.add(index)
+
+    def just_runs(self, index: int) -> bool:
+        """Whether a block just runs, which is then counted: nothing begins or ends there, and it is not stood in for."""
+        now, span = self.current, self._spans.get(index)
+        if index in self._edges or not (span is None or now.verdicts.get(span, True)):
+            return False
+        now.called += 1
+        now.ran += 1
+        return True
 
     def enter(
         self, index: int, flow: Flow, block: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -210,7 +218,7 @@ class Run:
             now.ran += 1
         elif index == span.start:
             now.entries[span] = flow
-            now.rounds[span] += 1
+            now.rounds[span] = now.rounds.get(span, 0) + 1
             self._decide(span, Moment(now.start or flow, flow, block, args, kwargs))
         if span is not None and span not in now.entries:  # the model left out the block where it begins
             span, now.ran = None, now.ran + 1
@@ -223,11 +231,14 @@ class Run:
         x, *others = self.current.entries[span]
         self.current.entries[span] = (change(x), *others)
 
-    def enter_part(self, leaf: Leaf, flow: Flow, part: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """A part is about to be called, with this flow first among its arguments."""
-        self.current.entries[leaf] = flow
-        self.current.rounds[leaf] += 1
-        self._decide(leaf, Moment(self.current.start or flow, flow, part, args, kwargs))
+    def enter_part(self, leaf: Leaf, flow: Flow, part: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """A part is about to be called, with this flow first among its arguments: compute it?"""
+        now = self.current
+        now.entries[leaf] = flow
+        now.rounds[leaf] = now.rounds.get(leaf, 0) + 1
+        if now.rounds[leaf] > 1 or leaf not in now.verdicts:
+            self._decide(leaf, Moment(now.start or flow, flow, part, args, kwargs))
+        return now.verdicts[leaf]
 
     def computes(self, site: Site) -> bool:
         return self.current.verdicts[site]
@@ -240,13 +251,10 @@ class Run:
             memory = self._memories.setdefault(self._key(site), {})
             self._same_shapes(site, memory, x)
             self.policy.what.observe(memory, self.step, x, y)
-            self._held[self._key(site)] = _nbytes(memory)
         if self._learns:
             key = (self.stream, self._first if self.policy.when.gate else site)
             learnt = self._schedules.setdefault(key, {})
             self.policy.when.observe(learnt, self.step, site, x, y)  # type: ignore[attr-defined]
-            self._learnt[key] = _nbytes(learnt)
-        self.bytes_held = max(self.bytes_held, sum(self._held.values()) + sum(self._learnt.values()))
 
     def predict(self, site: Site) -> Flow:
         """What stands in for a site."""
@@ -256,7 +264,7 @@ class Run:
 
     def _key(self, site: Site) -> tuple[str, Site, int]:
         """Where a site's memory is: every round of a pass has its own."""
-        return self.stream, site, max(1, self.current.rounds[site])
+        return self.stream, site, self.current.rounds.get(site, 1)
 
     def _same_shapes(self, site: Site, memory: Memory, x: Flow) -> None:
         """Raises ValueError by name where the shapes have changed: a broadcast would go unnoticed."""
@@ -286,7 +294,7 @@ class Run:
         now.verdicts[site] = verdict or self._key(site) not in self._memories
 
     def _forget(self, stream: str) -> None:
-        tables: list[dict[Any, Any]] = [self._memories, self._schedules, self._held, self._learnt]
+        tables: list[dict[Any, Any]] = [self._memories, self._schedules]
         for kept in tables:
             for key in [k for k in kept if k[0] == stream]:
                 del kept[key]
@@ -296,8 +304,6 @@ class Run:
         self.over = True
         self._memories.clear()
         self._schedules.clear()
-        self._held.clear()
-        self._learnt.clear()
         self.current = Pass()
 
     def flops(self) -> Mapping[str, int]:
@@ -313,10 +319,16 @@ class Run:
 
 
 def _nbytes(memory: Any) -> int:
-    if isinstance(memory, Tensor):
-        return memory.nbytes
-    if isinstance(memory, dict):
-        return sum(_nbytes(value) for value in memory.values())
-    if isinstance(memory, (list, tuple)):
-        return sum(_nbytes(value) for value in memory)
-    return 0
+    """Of all tensors inside."""
+    total, inside = 0, [memory]
+    while inside:
+        value = inside.pop()
+        if type(value) in _NO_TENSORS:
+            continue
+        if isinstance(value, Tensor):
+            total += value.nbytes
+        elif isinstance(value, dict):
+            inside.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            inside.extend(value)
+    return total

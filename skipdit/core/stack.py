@@ -149,17 +149,24 @@ class Gate:
         return getattr(self.block, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        trunk, number, run = self.trunk, self.number, self.run
-        contract, arguments, span = trunk.order[number].contract, trunk.arguments[number], None
-        if run is not None:
-            flow = contract.entering(arguments, args, kwargs)
-            span = run.enter(number, flow, self.block, args, kwargs)
-            if span is not None and number == span.stop - 1:
-                self._realign(span, flow[0])
-            if span is not None and not run.computes(span):
-                flow = run.predict(span) if number == span.stop - 1 else flow
-                self._tap(flow[0])
-                return contract.returned(flow)
+        run, number = self.run, self.number
+        if run is None or run.just_runs(number):
+            return self._compute(None, args, kwargs)
+        contract, arguments = self.trunk.order[number].contract, self.trunk.arguments[number]
+        flow = contract.entering(arguments, args, kwargs)
+        span = run.enter(number, flow, self.block, args, kwargs)
+        if span is not None and number == span.stop - 1:
+            self._realign(span, flow[0])
+        if span is None or run.computes(span):
+            return self._compute(span, args, kwargs)
+        flow = run.predict(span) if number == span.stop - 1 else flow
+        self._tap(flow[0])
+        return contract.returned(flow)
+
+    def _compute(self, span: Span | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Join the branch that ends here, and run the block."""
+        trunk, number = self.trunk, self.number
+        contract, arguments = trunk.order[number].contract, trunk.arguments[number]
         if number in trunk.joins:
             source, join = trunk.joins[number]
             x = contract.entering(arguments, args, kwargs)[0]  # (B, T, D)
@@ -169,7 +176,7 @@ class Gate:
         if trunk.sources:
             self._tap(contract.leaving(returned)[0])
         if span is not None and number == span.stop - 1:
-            run.observe(span, contract.leaving(returned))  # type: ignore[union-attr]
+            self.run.observe(span, contract.leaving(returned))  # type: ignore[union-attr]
         return returned
 
     def _tap(self, y: Tensor) -> None:
