@@ -36,7 +36,7 @@ from skipdit.results import Record
 
 GOALS = (Goal("faster", at_least=0.98), Goal("error_over_theirs", at_most=1.01), Goal("added_over_theirs", at_most=1))
 PLAIN = "no cache"
-SMALL = Size(depth=24, heads=1, side=8)  # blocks are idle there
+SMALL = Size(depth=24, heads=1, side=16)  # blocks are idle there
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _bookkeeping(name: str, contests: Sequence[Contest], options: Options, size:
     )
     added = {one: _added(tried, one) for one in tried if one != PLAIN}
     return [
-        options.record(f"{name}: {mine}, over {peer}", "", figures)
+        options.record(f"{name}: bookkeeping, {mine}, over {peer}", "", figures)
         for mine, peer, figures in _compared(contests, added)
     ]
 
