@@ -197,7 +197,7 @@ class Run:
         self.current.handed.add(index)
 
     def just_runs(self, index: int) -> bool:
-        """Whether a block just runs, which is then counted: nothing begins or ends there, and it is not stood in for."""
+        """Whether a block just runs: nothing begins or ends there, and it is not stood in for. If so, it is counted."""
         now, span = self.current, self._spans.get(index)
         if index in self._edges or not (span is None or now.verdicts.get(span, True)):
             return False
