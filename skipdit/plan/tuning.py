@@ -129,7 +129,9 @@ class Tuning:
         for _ in range(3):
             self.say(f"timing {len(mask)} of {self.study.steps} steps")
             policy = shape.policy(self.grams[shape.where], mask)
-            now = self.book.note(f"speed-up {shape} {mask}", partial(speedup, self.study, policy, self.rounds))
+            now = self.book.note(
+                f"speed-up {shape} {mask}", partial(speedup, self.study.first(EARLY), policy, self.rounds)
+            )
             assert self.goal.speedup is not None
             fewer = min(len(mask) - 1, int(len(mask) * now / self.goal.speedup))
             if now >= self.goal.speedup or fewer < 2:
