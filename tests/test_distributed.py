@@ -1,4 +1,4 @@
-"""Two gloo processes: gates agree by one reduction, schedules say nothing to each other, tokens may be split."""
+"""Two gloo processes: gates agree by one reduction, schedules stay silent, tokens or weights may be split."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 WORKER = Path(__file__).parent / "distributed" / "worker.py"
 
 
-@pytest.mark.parametrize("task", ["gates", "schedules", "context"])
+@pytest.mark.parametrize("task", ["gates", "context", "sharded"])
 def test_in_two_processes(task):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(WORKER), task]
     one = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""What diffusers has put on a model and a policy can't work with is refused by name: its caches, groups cut in two."""
+"""What diffusers has put on a model: taken into account, or refused by name where a policy can't work with it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,3 +34,13 @@ def _bringer(block: nn.Module) -> Any:
     """The block that brings in the weights of this one's group, where there are groups."""
     hook = getattr(getattr(block, "_diffusers_hook", None), "hooks", {}).get("group_offloading")
     return None if hook is None else hook.group.onload_leader
+
+
+def shared_out(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A block's arguments as they reach its own code: where context parallelism begins at this block, a hook inside
+    its forward hands each process its share of the tokens (Wan, QwenImage)."""
+    registry = vars(block).get("_diffusers_hook")  # vars: a module is slow to say that it lacks an attribute
+    for name, hook in () if registry is None else registry.hooks.items():
+        if name.startswith("cp_input"):
+            args, kwargs = hook.pre_forward(block, *args, **kwargs)
+    return args, kwargs

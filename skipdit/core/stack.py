@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skipdit.core.backbone import Backbone, Pairs, Place
+from skipdit.core.foreign import shared_out
 from skipdit.core.policy import Span
 from skipdit.core.run import Run, active
 
@@ -153,8 +154,9 @@ class Gate:
         if run is None or run.just_runs(number):
             return self._compute(None, args, kwargs)
         contract, arguments = self.trunk.order[number].contract, self.trunk.arguments[number]
-        flow = contract.entering(arguments, args, kwargs)
-        span = run.enter(number, flow, self.block, args, kwargs)
+        given = shared_out(self.block, args, kwargs)
+        flow = contract.entering(arguments, *given)
+        span = run.enter(number, flow, self.block, *given)
         if span is not None and number == span.stop - 1:
             self._realign(span, flow[0])
         if span is None or run.computes(span):
