@@ -19,7 +19,7 @@ BELOW = {
     "backbones": set(),
     "attach": {"backbones"},
     "compile": {"backbones"},
-    "graphs": {"attach", "backbones"},
+    "graphs": {"backbones"},
     "convert": {"backbones"},
     "onepass": set(),
     "traits": {"onepass"},
