@@ -82,7 +82,7 @@ def take_turns(
     order = list(candidates.values())
     for turn in range(1 + repeats):
         say(f"round {turn} of {repeats}")
-        with ExitStack() as exits, quiet():
+        with quiet(), ExitStack() as exits:  # cache-dit speaks up when it is taken off, too
             for one in order:
                 one.begin(make(), plan(), exits)
                 one.x = noise
