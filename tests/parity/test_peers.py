@@ -2,86 +2,17 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import pytest
 import torch
 from diffusers import hooks
+from side_by_side import STEPS, agree, pab, theirs
 from small import PIPELINES, output
-from torch import nn
 
-from skipdit import attach
 from skipdit.core.policy import Leaf, Policy, Span
 from skipdit.core.what import forecast, hold, last, residual, taylor
 from skipdit.core.when import At, Drift, Every
 from skipdit.core.where import Inner, Parts
-
-STEPS = 8
-
-
-@contextmanager
-def counted(model):
-    """How many linear layers ran: the same on both sides if the same work is spared."""
-    calls = []
-    handles = [
-        part.register_forward_hook(lambda *_: calls.append(1))
-        for part in model.modules()
-        if isinstance(part, nn.Linear)
-    ]
-    yield calls
-    for handle in handles:
-        handle.remove()
-
-
-def transformer(small):
-    return getattr(small.pipe, small.transformers[0])
-
-
-def sampled(name, guidance, make_ready):
-    """What the pipeline draws, and the linear layers it ran. `make_ready` is given the pipe and its transformer."""
-    small = PIPELINES[name]()
-    with counted(transformer(small)) as calls, make_ready(small.pipe, transformer(small)):
-        drawn = output(small, guidance=guidance, steps=STEPS, batch=2)
-    return drawn, len(calls)
-
-
-@contextmanager
-def nothing(pipe, model):
-    yield
-
-
-def ours(policy):
-    return lambda pipe, model: attach(pipe, policy)
-
-
-def theirs(apply, config):
-    """diffusers' cache by its free function, which works on classes without CacheMixin, too."""
-
-    @contextmanager
-    def ready(pipe, model):
-        apply(model, config)
-        yield
-
-    return ready
-
-
-@cache
-def without_a_cache(name, guidance):
-    return sampled(name, guidance, nothing)
-
-
-def agree(name, policy, peer, guidance=False):
-    """Both draw the same and run the same layers, fewer than without a cache, which draws something else."""
-    plain, in_full = without_a_cache(name, guidance)
-    (a, ran), (b, peers_ran) = sampled(name, guidance, ours(policy)), sampled(name, guidance, peer)
-    assert ran == peers_ran < in_full
-    assert distance(a, b) < 2e-5
-    assert distance(a, plain) > 20 * distance(a, b)
-
-
-def distance(a, b):
-    return ((a - b).norm() / b.norm()).item()
-
 
 # ---- diffusers
 
@@ -103,17 +34,6 @@ def test_mag_cache_at_every_second_step(name, guidance):
         threshold=1.0, max_skip_steps=1, retention_ratio=0.0, num_inference_steps=STEPS, mag_ratios=torch.ones(STEPS)
     )
     agree(name, Policy(Inner(0, 0), Every(2), residual()), theirs(hooks.apply_mag_cache, config), guidance)
-
-
-def pab(**ranges):
-    window = {
-        f"{kind}_attention_timestep_skip_range": (-1, 1001) for kind in ("spatial", "temporal", "cross")
-    }  # all of the run
-    skip = {f"{kind}_attention_block_skip_range": n for kind, n in ranges.items()}
-    return theirs(
-        hooks.apply_pyramid_attention_broadcast,
-        hooks.PyramidAttentionBroadcastConfig(**skip, **window, current_timestep_callback=lambda: 500),
-    )
 
 
 @pytest.mark.parametrize("name", ["flux", "sd3", "cogvideox", "dit"])
