@@ -90,7 +90,7 @@ def differences(seen: Sequence[int]) -> list[list[float]]:
 def taylor(seen: Sequence[int], at: int) -> list[float]:
     """TaylorSeer (arXiv 2503.06923, eq. 8): differences of differences, each over its own gap, as derivatives.
 
-    On uneven steps it is not exact even for a parabola; `polynomial` is.
+    It is not exact even for a parabola, on even steps or uneven ones; `polynomial` is.
     """
     terms, ahead = differences(seen), at - seen[0]
     return [sum(ahead**n / factorial(n) * term[i] for n, term in enumerate(terms)) for i in range(len(seen))]

@@ -49,9 +49,11 @@ def mask(ratios: tuple[float, ...], threshold: float, most: int, retention: floa
 
 
 def rescaled(ratios: tuple[float, ...], steps: int) -> tuple[float, ...]:
-    """The ratios for another number of steps: those of the nearest steps, as the authors do it."""
+    """The ratios for another number of steps: those of the nearest steps, as the authors do it; the last for one."""
     whole("magcache", "steps", steps, low=1)
-    scale = (len(ratios) - 1) / max(1, steps - 1)
+    if steps == 1:
+        return ratios[-1:]
+    scale = (len(ratios) - 1) / (steps - 1)
     return tuple(ratios[round(step * scale)] for step in range(steps))
 
 

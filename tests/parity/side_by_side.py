@@ -1,13 +1,16 @@
 """Two caches in one real pipeline: what they draw, and how much work they spare."""
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 
+import pytest
 from diffusers import hooks
 from small import PIPELINES, output
 from torch import nn
 
 from skipdit import attach
+from skipdit.core.policy import Leaf, Span
 
 STEPS = 8
 
@@ -96,3 +99,35 @@ def pab(now=lambda: 500, hi=1001, lo=-1, **ranges):
     skip = {f"{kind}_attention_block_skip_range": n for kind, n in ranges.items()}
     config = hooks.PyramidAttentionBroadcastConfig(**skip, **window, current_timestep_callback=now)
     return theirs(hooks.apply_pyramid_attention_broadcast, config)
+
+
+def cache_dit(front, back, order=0, two_pass=False, **more):
+    """DBCache whose mask computes every second step, if no more is said."""
+    peer = pytest.importorskip("cache_dit", reason="cache-dit is not installed: pip install -e '.[dev]'")
+
+    @contextmanager
+    def ready(pipe, model):
+        mask = dict(steps_computation_mask=[1, 0] * (STEPS // 2), steps_computation_policy="static")
+        config = peer.DBCacheConfig(
+            Fn_compute_blocks=front,
+            Bn_compute_blocks=back,
+            num_inference_steps=STEPS,
+            enable_separate_cfg=two_pass,
+            **{"max_warmup_steps": 0, **mask, **more},
+        )
+        taylorseer = peer.TaylorSeerCalibratorConfig(taylorseer_order=order) if order else None
+        peer.enable_cache(model, cache_config=config, calibrator_config=taylorseer)
+        try:
+            yield
+        finally:
+            peer.disable_cache(model)
+
+    return ready
+
+
+@dataclass(frozen=True)
+class ToTheProjection:
+    """All blocks, and the projection after them."""
+
+    def __call__(self, model, backbone):
+        return [Span(0, len(backbone.order(model))), Leaf("proj_out")]

@@ -1,15 +1,12 @@
 """Our policies against the caches of diffusers and cache-dit, in real pipelines, wherever the formulas agree."""
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-
 import pytest
 import torch
 from diffusers import hooks
-from side_by_side import STEPS, agree, pab, theirs
+from side_by_side import STEPS, ToTheProjection, agree, cache_dit, pab, theirs
 from small import PIPELINES, output
 
-from skipdit.core.policy import Leaf, Policy, Span
+from skipdit.core.policy import Policy
 from skipdit.core.what import forecast, hold, last, residual, taylor
 from skipdit.core.when import At, Drift, Every
 from skipdit.core.where import Inner, Parts
@@ -47,14 +44,6 @@ def test_pyramid_attention_broadcast_of_both_kinds(name):
     agree(name, Policy(Parts(("attn", "cross")), Every(2), hold()), pab(spatial=2, temporal=2, cross=2))
 
 
-@dataclass(frozen=True)
-class ToTheProjection:
-    """All blocks, and the projection after them."""
-
-    def __call__(self, model, backbone):
-        return [Span(0, len(backbone.order(model))), Leaf("proj_out")]
-
-
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", ["flux", "cogvideox", "wan"])
 def test_taylorseer_lite(name, order):
@@ -80,31 +69,6 @@ def test_taylorseer_of_the_attention():
 
 
 # ---- cache-dit
-
-
-def cache_dit(front, back, order=0, two_pass=False):
-    """DBCache whose mask computes every second step."""
-    peer = pytest.importorskip("cache_dit", reason="cache-dit is not installed: pip install -e '.[dev]'")
-
-    @contextmanager
-    def ready(pipe, model):
-        config = peer.DBCacheConfig(
-            Fn_compute_blocks=front,
-            Bn_compute_blocks=back,
-            max_warmup_steps=0,
-            num_inference_steps=STEPS,
-            enable_separate_cfg=two_pass,
-            steps_computation_mask=[1, 0] * (STEPS // 2),
-            steps_computation_policy="static",
-        )
-        taylorseer = peer.TaylorSeerCalibratorConfig(taylorseer_order=order) if order else None
-        peer.enable_cache(model, cache_config=config, calibrator_config=taylorseer)
-        try:
-            yield
-        finally:
-            peer.disable_cache(model)
-
-    return ready
 
 
 NAMES = ["dit", "pixart-alpha", "hunyuan-dit", "flux", "cogvideox", "wan"]
