@@ -17,6 +17,7 @@ CATALOG = Catalog("skipdit.methods")
 ROWS = re.findall(
     r"^\| `(.+?)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", (ROOT / "docs/methods.md").read_text(), re.M
 )
+SHOWN = re.findall(r"\| `(test_\w+)` \|$", (ROOT / "docs/methods.md").read_text(), re.M)
 SPELLED = {name: policy for name, policy in POLICIES.items() if policy.spelling}
 
 
@@ -63,6 +64,16 @@ def _named(what):
     if what.keep == 1:
         return "residual" if what.change else "hold"
     return "forecast of change" if what.change else "forecast"
+
+
+def tests_of(pattern):
+    return {name for path in ROOT.glob(pattern) for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+
+
+def test_what_differs_from_others_is_shown_by_a_test():
+    assert len(SHOWN) == len(set(SHOWN)) > 30
+    assert set(SHOWN) <= tests_of("tests/methods/*.py") | tests_of("tests/parity/*.py")
+    assert tests_of("tests/parity/test_originals.py") <= set(SHOWN)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "t_gate" not in row[0]], ids=lambda row: row[0])

@@ -331,3 +331,17 @@ def test_cache_dit_hands_hunyuan_dit_s_last_block_another_block_s_branch(front, 
             handle.remove()
         branches[who] = given[1]
     assert branches == {"ours": [0], "theirs": [front - 1]}
+
+
+# ---- lists that take turns
+
+
+def test_mag_cache_takes_latte_s_lists_one_after_the_other():
+    """All spatial blocks, then all temporal ones: what it subtracts has two shapes. Ours goes by the running order."""
+    small = PIPELINES["latte"]()
+    with mag_cache()(small.pipe, transformer(small)), pytest.raises(RuntimeError, match="size of tensor a"):
+        output(small, steps=STEPS)
+    small = PIPELINES["latte"]()
+    with attach(small.pipe, OUR_MAG) as run:
+        output(small, steps=STEPS)
+    assert [event.computed for event in run.trace].count(True) == STEPS // 2

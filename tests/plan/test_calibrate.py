@@ -46,6 +46,25 @@ def test_smoothcache_curves_give_a_schedule_for_each_kind(study):
     assert schedules["attn"][-1] == 5
 
 
+def test_smoothcache_curves_are_relative_l1_norms_as_in_the_authors_calibration(study):
+    """Row r holds the error between a step and the one r + 1 later, averaged over the blocks."""
+    given, blocks = [[] for _ in study.model.blocks], study.model.blocks
+    hooks = [
+        block.attn.register_forward_hook(lambda *call, to=to: to.append(call[-1].clone()))
+        for block, to in zip(blocks, given, strict=True)
+    ]
+    try:
+        rows = smoothcache_curves(study).rows("attn")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert [len(row) for row in rows] == [5, 4, 3]
+    for gap, row in enumerate(rows, start=1):
+        for step, error in enumerate(row):
+            each = [((y[step] - y[step + gap]).norm(p=1) / y[step + gap].norm(p=1)).item() for y in given]
+            assert error == pytest.approx(sum(each) / len(each), rel=1e-5)
+
+
 def watched(a: torch.Tensor, steps: int = 6) -> tuple[Differences, float]:
     """What is seen of a span that maps by A exactly."""
     torch.manual_seed(0)
