@@ -131,3 +131,18 @@ class ToTheProjection:
 
     def __call__(self, model, backbone):
         return [Span(0, len(backbone.order(model))), Leaf("proj_out")]
+
+
+def first_block(threshold):
+    return theirs(hooks.apply_first_block_cache, hooks.FirstBlockCacheConfig(threshold))
+
+
+def mag_cache(**config):
+    """diffusers' MagCache, of every second step if no more is said."""
+    every_other = dict(threshold=1.0, max_skip_steps=1, retention_ratio=0.0, num_inference_steps=STEPS)
+    return theirs(hooks.apply_mag_cache, hooks.MagCacheConfig(**{**every_other, "mag_ratios": [1.0] * STEPS, **config}))
+
+
+def gated(threshold):
+    """cache-dit's own gate, in place of a mask."""
+    return dict(residual_diff_threshold=threshold, steps_computation_mask=None, steps_computation_policy="dynamic")

@@ -1,11 +1,11 @@
-"""Where an installed package is wrong: what it does, and what ours does instead. docs/methods.md lists them."""
+"""Where an installed package is wrong: what it does, and what ours does instead. docs/methods.md lists it."""
 
 import math
 
 import pytest
 import torch
 from diffusers import hooks
-from side_by_side import STEPS, cache_dit, distance, ours, pab, theirs, transformer, verdicts
+from side_by_side import STEPS, cache_dit, first_block, gated, mag_cache, ours, pab, theirs, transformer, verdicts
 from small import PIPELINES, output
 
 from skipdit import attach, methods
@@ -14,143 +14,9 @@ from skipdit.core.what import residual
 from skipdit.core.when import Every
 from skipdit.core.where import Inner
 
-
-def first_block(threshold):
-    return theirs(hooks.apply_first_block_cache, hooks.FirstBlockCacheConfig(threshold))
-
-
 FAR = 1e3  # a threshold that nothing reaches
-RATIOS = (1.0,) * STEPS
-ALTERNATE = dict(threshold=1.0, max_skip_steps=1, retention_ratio=0.0, num_inference_steps=STEPS)
-
-
-def mag_cache(**config):
-    return theirs(hooks.apply_mag_cache, hooks.MagCacheConfig(**{**ALTERNATE, "mag_ratios": list(RATIOS), **config}))
-
-
-OUR_MAG = methods.magcache(RATIOS, threshold=1.0, most=1, retention=0.0)
+OUR_MAG = methods.magcache((1.0,) * STEPS, threshold=1.0, most=1, retention=0.0)
 ALL_OF_IT = dict(hi=1001, lo=0)
-PAIRS = {
-    "first block": (first_block(FAR), methods.first_block(FAR)),
-    "MagCache": (mag_cache(), OUR_MAG),
-    "PAB": (pab(spatial=3), methods.pab(spatial=3, **ALL_OF_IT)),
-}
-
-
-def drawn(small, ready, **before):
-    """What a call gives after another one, and on its own."""
-    pipe, model = small.pipe, transformer(small)
-    with ready(pipe, model):
-        spoiled(small, **before)
-        return output(small, steps=STEPS, guidance=False)
-
-
-def spoiled(small, seed=1, stop=None, batch=1):
-    """Another call, broken off after a step if asked."""
-
-    def stops(pipe, step, t, tensors):
-        if step == stop:
-            raise InterruptedError
-        return {}
-
-    if stop is None:
-        output(small, seed=seed, steps=STEPS, guidance=False, batch=batch)
-        return
-    with pytest.raises(InterruptedError):
-        output(small, seed=seed, steps=STEPS, guidance=False, batch=batch, callback_on_step_end=stops)
-
-
-# ---- what a run leaves to the next
-
-
-@pytest.mark.parametrize("method", PAIRS)
-def test_a_call_that_breaks_off_spoils_diffusers_next(method):
-    """A pipeline cleans up at its end only. Ours begins anew by the sampler's own clock."""
-    peer, policy = PAIRS[method]
-    for ready, leaks in ((ours(policy), False), (peer, True)):
-        fresh = PIPELINES["flux"]()
-        with ready(fresh.pipe, transformer(fresh)):
-            want = output(fresh, steps=STEPS, guidance=False)
-        got = drawn(PIPELINES["flux"](), ready, stop=0)
-        assert (distance(got, want) > 1e-3) == leaks
-        assert leaks or torch.equal(got, want)
-
-
-@pytest.mark.parametrize("name", ["dit", "pixart-alpha", "sd3", "hunyuan-dit"])
-def test_pab_s_count_goes_on_into_the_next_call(name):
-    """On classes that diffusers never resets, after a whole call of 8 steps, which 3 doesn't divide."""
-    peer, policy = PAIRS["PAB"]
-    for ready, leaks in ((ours(policy), False), (peer, True)):
-        fresh = PIPELINES[name]()
-        with ready(fresh.pipe, transformer(fresh)):
-            want = output(fresh, steps=STEPS, guidance=False)
-        assert torch.equal(drawn(PIPELINES[name](), ready), want) != leaks
-
-
-def test_another_batch_size_is_added_to_by_diffusers():
-    """After a call of one image that broke off, its residual is added to both of the next call's."""
-    seen, (peer, policy) = {}, PAIRS["first block"]
-    for who, ready in (("ours", ours(policy)), ("theirs", peer)):
-        small = PIPELINES["flux"]()
-        model = transformer(small)
-        with ready(small.pipe, model):
-            spoiled(small, stop=3)
-            with verdicts(model, model.single_transformer_blocks[-1].proj_mlp) as seen[who]:
-                output(small, steps=STEPS, guidance=False, batch=2)
-    assert "".join(seen["ours"]) == "1" + 7 * "0"
-    assert "".join(seen["theirs"]) == 8 * "0"
-
-
-def test_mag_cache_returns_its_input_where_shapes_differ():
-    """With a line in the log, after such a call: all blocks are left out, and nothing stands for them."""
-    small = PIPELINES["flux"]()
-    model, enters, leaves = transformer(small), [], []
-    model.transformer_blocks[0].register_forward_pre_hook(
-        lambda _, args, kwargs: enters.append(kwargs["hidden_states"]), with_kwargs=True
-    )
-    model.norm_out.register_forward_pre_hook(lambda _, args: leaves.append(args[0]))
-    for ready, bare in ((ours(OUR_MAG), False), (mag_cache(), True)):
-        with ready(small.pipe, model):
-            spoiled(small, stop=0)
-            output(small, steps=STEPS, guidance=False, batch=2)
-        assert torch.equal(enters[1], leaves[1]) == bare
-        enters.clear()
-        leaves.clear()
-
-
-def test_mag_cache_for_another_number_of_steps_runs_into_the_next_call():
-    """5 steps under a config for 8: the second call begins at step 5. Ours refuses the number by name."""
-    small = PIPELINES["pixart-alpha"]()
-    model = transformer(small)
-    with mag_cache()(small.pipe, model), verdicts(model, model.transformer_blocks[0].ff) as seen:
-        for seed in (0, 1):
-            output(small, seed=seed, steps=5)
-    assert "".join(seen) == "10101" + "010" + "10"
-    with pytest.raises(ValueError, match="is for 8 steps, but step 0 of 5 came"):
-        with attach(small.pipe, OUR_MAG):
-            output(small, steps=5)
-
-
-def free(threshold):
-    """cache-dit's own gate, in place of a mask."""
-    return dict(residual_diff_threshold=threshold, steps_computation_mask=None, steps_computation_policy="dynamic")
-
-
-def test_cache_dit_drifts_by_a_step_a_run():
-    """Given a transformer and the right number of steps, it refreshes one call late."""
-    small = PIPELINES["pixart-alpha"]()
-    model = transformer(small)
-    pairs = {
-        "ours": ours(methods.dbcache(FAR, front=1, warmup=2)),
-        "theirs": cache_dit(1, 0, max_warmup_steps=2, **free(1.0)),
-    }
-    runs = {}
-    for who, ready in pairs.items():
-        with ready(small.pipe, model), verdicts(model, model.transformer_blocks[-1].ff) as seen:
-            for _ in range(3):
-                output(small, steps=STEPS)
-        runs[who] = ["".join(seen[i : i + STEPS]) for i in range(0, 3 * STEPS, STEPS)]
-    assert runs == {"ours": 3 * ["11000000"], "theirs": ["11000000", "01100000", "00110000"]}
 
 
 # ---- guidance
@@ -222,12 +88,12 @@ def test_pab_takes_latte_s_temporal_attention_for_spatial():
 def test_taylorseer_s_default_patterns_match_nothing_in_silence(name):
     """`attn1` isn't `attn`. Ours goes by what parts are, and a policy that matches nothing is refused."""
     small = PIPELINES[name]()
-    plain = output(small, steps=STEPS)
+    plain = output(small, steps=STEPS, guidance=False)
     config = hooks.TaylorSeerCacheConfig(cache_interval=3, disable_cache_before_step=1)
     with theirs(hooks.apply_taylorseer_cache, config)(small.pipe, transformer(small)):
-        assert torch.equal(output(small, steps=STEPS), plain)
+        assert torch.equal(output(small, steps=STEPS, guidance=False), plain)
     with attach(small.pipe, methods.taylorseer(every=3, warmup=1)) as run:
-        assert not torch.equal(output(small, steps=STEPS), plain)
+        assert not torch.equal(output(small, steps=STEPS, guidance=False), plain)
     assert not all(event.computed for event in run.trace)
 
 
@@ -293,7 +159,7 @@ def test_a_range_of_nought_divides_by_it_in_the_run(peer, refused):
 def test_cache_dit_never_looks_where_the_threshold_is_1():
     """It reuses whatever came. Ours compares at any threshold."""
     policy, runs = methods.dbcache(1.0, front=1, warmup=0), {}
-    for who, ready in (("ours", ours(policy)), ("theirs", cache_dit(1, 0, **free(1.0)))):
+    for who, ready in (("ours", ours(policy)), ("theirs", cache_dit(1, 0, **gated(1.0)))):
         small = PIPELINES["flux"]()
         model = transformer(small)
         with verdicts(model, model.single_transformer_blocks[-1].proj_mlp) as seen, ready(small.pipe, model):

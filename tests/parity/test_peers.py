@@ -3,12 +3,13 @@
 import pytest
 import torch
 from diffusers import hooks
-from side_by_side import STEPS, ToTheProjection, agree, cache_dit, pab, theirs
+from side_by_side import STEPS, ToTheProjection, agree, cache_dit, first_block, mag_cache, pab, theirs
 from small import PIPELINES, output
 
+from skipdit import methods
 from skipdit.core.policy import Policy
 from skipdit.core.what import forecast, hold, last, residual, taylor
-from skipdit.core.when import At, Drift, Every
+from skipdit.core.when import At, Every
 from skipdit.core.where import Inner, Parts
 
 # ---- diffusers
@@ -18,8 +19,7 @@ from skipdit.core.where import Inner, Parts
 @pytest.mark.parametrize("name", ["flux", "flux-cfg", "cogvideox", "wan"])
 def test_first_block_cache(name, threshold):
     """With guidance in one pass and in two, at thresholds that spare a few of the steps, and most."""
-    peer = theirs(hooks.apply_first_block_cache, hooks.FirstBlockCacheConfig(threshold=threshold))
-    agree(name, Policy(Inner(1, 0), Drift(threshold), residual()), peer, guidance=True)
+    agree(name, methods.first_block(threshold), first_block(threshold), guidance=True)
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,7 @@ def test_first_block_cache(name, threshold):
 )
 def test_mag_cache_at_every_second_step(name, guidance):
     """Ratios of one leave no error to wait for: at most one step is skipped in a row."""
-    config = hooks.MagCacheConfig(
-        threshold=1.0, max_skip_steps=1, retention_ratio=0.0, num_inference_steps=STEPS, mag_ratios=torch.ones(STEPS)
-    )
-    agree(name, Policy(Inner(0, 0), Every(2), residual()), theirs(hooks.apply_mag_cache, config), guidance)
+    agree(name, Policy(Inner(0, 0), Every(2), residual()), mag_cache(), guidance)
 
 
 @pytest.mark.parametrize("name", ["flux", "sd3", "cogvideox", "dit"])
