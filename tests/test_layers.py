@@ -27,7 +27,7 @@ BELOW = {
     "infer": {"onepass", "traits"},
     "sample": {"catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
-    "plan": {"aside", "diffusion", "metrics", "results", "sample"},
+    "plan": {"aside", "diffusion", "methods", "metrics", "results", "sample"},
     "bench": {
         *("attach", "backbones", "catalog", "compile", "data", "diffusion", "methods", "metrics", "results", "sample"),
         "train",

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from skipdit.core.check import whole
 from skipdit.core.policy import Flow, Leaf, Memory, Moment, Site, Step
+from skipdit.methods.smoothcache import schedule
 
 Rows = Sequence[Sequence[float]]  # row r: the error of reusing what was computed r + 1 steps before
 
@@ -62,18 +63,8 @@ def kind_of(site: Site) -> str:
 
 
 def smoothcache(rows: Rows, threshold: float, steps: int) -> tuple[int, ...]:
-    """The steps that SmoothCache computes: from each, the largest gap whose error is within the threshold is jumped.
-
-    Only the error at the end of a gap is looked at, and the first and the last step are computed always, as published.
-    """
-    whole("smoothcache", "steps", steps, low=1)
-    computed: list[int] = []
-    i = 0
-    while i < steps:
-        computed.append(i)
-        fitting = [r for r, row in enumerate(rows) if i < len(row) and row[i] <= threshold]
-        i += max(fitting) + 2 if fitting else 1
-    return tuple(sorted({*computed, 0, steps - 1}))
+    """The steps that SmoothCache computes, by the search of `methods.smoothcache.schedule`."""
+    return tuple(i for i, bit in enumerate(schedule(rows, threshold, steps)) if bit == "1")
 
 
 def smoothcache_schedules(kinds: Mapping[str, Rows], threshold: float, steps: int) -> dict[str, tuple[int, ...]]:
