@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from skipdit import methods
+from skipdit import methods, passes
 from skipdit.catalog import Namesakes, parse
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "methods",
     "mirror",
     "parse",
+    "passes",
     "plan",
     "sample",
 ]

@@ -66,26 +66,30 @@ def parse(spelling: str) -> "Policy":
     """
     if spelling.partition("@")[0].endswith(".json"):
         return importlib.import_module("skipdit.plan.plan").spelled(spelling)
-    methods = Catalog("skipdit.methods")
     if spelling[:1] == "N" and spelling[1:2].isdigit():
-        return methods.method("skip_cache").named(spelling)
+        return Catalog("skipdit.methods").method("skip_cache").named(spelling)
+    return called(spelling, Catalog("skipdit.methods"), "policy", "skip_cache(every=2)")
+
+
+def called(spelling: str, catalog: Catalog, kind: str, example: str) -> Any:
+    """What a catalog's method gives for a spelling. `kind` is what it gives, in words. Raises ValueError by name."""
     try:
         call = ast.parse(spelling.strip(), mode="eval").body
         name, args, kwargs = _call(call)
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"policy {spelling!r} is not spelled like skip_cache(every=2): {error}") from error
+        raise ValueError(f"{kind} {spelling!r} is not spelled like {example}: {error}") from error
     try:
-        make = methods.method(name)
+        make = catalog.method(name)
     except AttributeError as error:
-        raise ValueError(f"policy {spelling!r}: {error}") from error
+        raise ValueError(f"{kind} {spelling!r}: {error}") from error
     known = list(inspect.signature(make).parameters)
     for keyword in kwargs:
         if keyword not in known:
-            raise ValueError(f"policy {spelling!r}: {name} has no parameter {keyword!r}{near(keyword, known)}")
+            raise ValueError(f"{kind} {spelling!r}: {name} has no parameter {keyword!r}{near(keyword, known)}")
     try:
         return make(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"policy {spelling!r}: {error}") from error
+        raise ValueError(f"{kind} {spelling!r}: {error}") from error
 
 
 def near(word: str, known: list[str], most: int = 5) -> str:

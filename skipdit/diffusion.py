@@ -96,6 +96,11 @@ class LinearPath:
         likelihood = -_discretized_log_likelihood(x0, mean, 0.5 * log_variance)
         return torch.where(t == 0, _mean(likelihood), _mean(kl)) / math.log(2.0)
 
+    def sigma(self, t: float) -> float:
+        """The noise at a timestep as a share of the signal: sqrt((1 - abar) / abar)."""
+        abar = float(self.alphas_cumprod[round(t)])
+        return math.sqrt((1 - abar) / abar)
+
     def scheduler(self, name: str = "ddim", clip_sample: bool = False) -> Any:
         """A diffusers scheduler: "ddim", "ddpm" or "dpm++" (arXiv 2010.02502, 2006.11239, 2211.01095).
 
@@ -140,6 +145,11 @@ class FlowPath:
     def loss(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Loss of each image (B,)."""
         return _mean((output.float() - (noise - x0)).square())
+
+    def sigma(self, t: float) -> float:
+        """The noise at a timestep as a share of the signal: t / (1 - t)."""
+        t = t / self.timesteps
+        return t / (1 - t) if t < 1 else math.inf
 
     def scheduler(self, name: str = "euler", clip_sample: bool = False) -> Any:
         """A diffusers scheduler: "euler", which on this path is the same step as DDIM."""

@@ -1,4 +1,4 @@
-"""The sampling loop and classifier-free guidance: it names the step and the stream, and nothing else of caching."""
+"""The sampling loop: seeds, names, the scheduler; what a step asks of the model is in branches.py and passes/."""
 
 import hashlib
 from collections import Counter
@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipdit.catalog import near
+from skipdit.branches import Branches, Condition, Passes, Tally
+from skipdit.catalog import Catalog, called, near
+from skipdit.core.policy import Memory
 from skipdit.core.run import active
 from skipdit.diffusion import SAMPLERS, path_of
 
 Label = int | str
 OnStep = Callable[[int, int], None]  # (steps done, steps in all) over the whole call
+FULL = Passes()
 
 
 @torch.no_grad()
@@ -28,6 +31,8 @@ def sample(
     two_pass: bool = False,
     batch_size: int = 64,
     on_step: OnStep | None = None,
+    passes: Passes | str | None = None,
+    tally: Tally | None = None,
 ) -> Tensor:
     """Draw one image a label: (N, C, H, W) in [-1, 1], float32, on the model's device.
 
@@ -38,11 +43,15 @@ def sample(
                       came before it: the same whatever the batch size or the order. A list gives each image its seed
     sampler           one of the model's: "ddim", "ddpm", "dpm++" or "euler" (flow)
     two_pass          the branches run one after the other, as streams "cond" and "uncond", in place of one batch
+    passes            what a step asks of the model, such as `passes.reuse(every=2)` or its spelling. One that leaves a
+                      branch out runs the branches one after the other where a policy is attached
+    tally             counts the passes made
 
     Raises ValueError, with near matches, for an unknown name, and for settings that don't fit the model.
     """
     y, style = conditions(model, labels, styles)
     _check(model, steps, guidance, batch_size)
+    asked = _passes(passes, guidance)
     device = next(model.parameters()).device
     config = model.config
     sampler = sampler or SAMPLERS[config.prediction][0]
@@ -60,7 +69,7 @@ def sample(
             rows = slice(number * batch_size, (number + 1) * batch_size)
             x = torch.stack([torch.randn(shape, generator=g) for g in generators[rows]]).to(device)  # (B, C, H, W)
             condition = (y[rows].to(device), None if style is None else style[rows].to(device))
-            states = _denoise(model, x, condition, steps, guidance, sampler, two_pass, generators[rows])
+            states = _denoise(model, x, condition, steps, guidance, sampler, two_pass, generators[rows], asked, tally)
             for done, x in enumerate(states, start=1):  # noqa: B007 (the last one is the image)
                 if on_step:
                     on_step(number * steps + done, batches * steps)
@@ -73,74 +82,32 @@ def sample(
 def _denoise(
     model: Any,
     x: Tensor,
-    condition: tuple[Tensor, Tensor | None],
+    condition: Condition,
     steps: int,
     guidance: float,
     sampler: str,
     two_pass: bool,
     generators: list[torch.Generator],
+    passes: Passes = FULL,
+    tally: Tally | None = None,
 ) -> Iterator[Tensor]:
     """The states x_t (B, C, H, W) of one batch, one a step, ending with the image."""
     path = path_of(model.config.prediction, model.config.learn_sigma)
     pixels = model.config.in_channels == 3
     scheduler = path.scheduler(sampler, clip_sample=pixels)
     scheduler.set_timesteps(steps, device=x.device)
-    network = (_guided_in_two if two_pass else _guided_in_one) if guidance != 1 else _plain
     extra: dict[str, Any] = {"generator": generators} if sampler == "ddpm" else {}
     if sampler == "ddim":  # the noise must agree with a clipped image, or guidance drives colours away step by step
         extra["use_clipped_model_output"] = pixels
-    dtype = next(model.parameters()).dtype
-    times = scheduler.timesteps.tolist()  # read once: a read a step would hold a GPU up
-    for index, t in enumerate(scheduler.timesteps):
-        clock = (index, float(times[index]), len(times))
-        output = network(model, x.to(dtype), t.expand(len(x)), condition, guidance, clock).float()
+    apart = two_pass or (passes.drops and active(model) is not None)  # what is held has one batch shape a stream
+    branches = Branches(model, condition, guidance, scheduler.timesteps, path.sigma, apart, tally)
+    memory: Memory = {}
+    for step, t in zip(branches.steps(), scheduler.timesteps, strict=True):
+        output = passes(memory, branches, step, x).float()
         if model.config.learn_sigma and sampler != "ddpm":
             output = output[:, : x.shape[1]]  # (B, 2C, H, W) -> (B, C, H, W)
-        x = scheduler.step(output, t, x, **extra).prev_sample
+        x = scheduler.step(output, t, passes.state(memory, step, x), **extra).prev_sample
         yield x
-
-
-def _begin(model: Any, clock: tuple[int, float, int], stream: str) -> None:
-    run = active(model)
-    if run is not None:
-        index, t, total = clock
-        run.begin(index, t, stream, total)
-
-
-def _plain(model: Any, x: Tensor, t: Tensor, condition: Any, guidance: float, clock: Any) -> Tensor:
-    _begin(model, clock, "cond")
-    return model(x, t, *_given(condition))
-
-
-def _guided_in_two(model: Any, x: Tensor, t: Tensor, condition: Any, guidance: float, clock: Any) -> Tensor:
-    y, style = condition
-    _begin(model, clock, "cond")
-    given = model(x, t, *_given((y, style)))
-    _begin(model, clock, "uncond")
-    return _extrapolate(given, model(x, t, *_given((_null(model, y), style))), x.shape[1], guidance)
-
-
-def _guided_in_one(model: Any, x: Tensor, t: Tensor, condition: Any, guidance: float, clock: Any) -> Tensor:
-    y, style = condition
-    twice = (torch.cat([y, _null(model, y)]), None if style is None else style.repeat(2))
-    _begin(model, clock, "cond+uncond")
-    given, free = model(x.repeat(2, 1, 1, 1), t.repeat(2), *_given(twice)).chunk(2)  # each (B, C or 2C, H, W)
-    return _extrapolate(given, free, x.shape[1], guidance)
-
-
-def _extrapolate(given: Tensor, free: Tensor, channels: int, guidance: float) -> Tensor:
-    """free + w (given - free) on the prediction; a learned variance is taken from the given branch."""
-    guided = free[:, :channels] + guidance * (given[:, :channels] - free[:, :channels])  # (B, C, H, W)
-    return torch.cat([guided, given[:, channels:]], dim=1)
-
-
-def _given(condition: tuple[Tensor, Tensor | None]) -> tuple[Tensor, ...]:
-    y, style = condition
-    return (y,) if style is None else (y, style)
-
-
-def _null(model: Any, y: Tensor) -> Tensor:
-    return torch.full_like(y, model.config.num_classes)
 
 
 # ---- what the caller says
@@ -192,6 +159,16 @@ def _number(value: Label, names: Sequence[str] | None, count: int, what: str) ->
     if not 0 <= int(value) < count:
         raise ValueError(f"{what} {value} is outside 0...{count - 1}")
     return int(value)
+
+
+def _passes(given: Passes | str | None, guidance: float) -> Passes:
+    if isinstance(given, str):
+        given = called(given, Catalog("skipdit.passes"), "passes", "reuse(every=2)")
+    if given is not None and not isinstance(given, Passes):
+        raise TypeError(f"sample: passes={given!r} is none: call one first, such as passes.reuse(every=2)")
+    if given is not None and given.drops and guidance == 1:
+        raise ValueError(f"sample: {given} leaves out the unconditional branch, but guidance=1 has none: leave it away")
+    return given or FULL
 
 
 def _check(model: Any, steps: int, guidance: float, batch_size: int) -> None:

@@ -25,7 +25,9 @@ BELOW = {
     "onepass": set(),
     "traits": {"onepass"},
     "infer": {"onepass", "traits"},
-    "sample": {"catalog", "diffusion"},
+    "branches": set(),
+    "passes": {"branches", "catalog"},
+    "sample": {"branches", "catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
     "plan": {"aside", "diffusion", "methods", "metrics", "results", "sample"},
     "bench": {
@@ -33,7 +35,7 @@ BELOW = {
         "train",
     },
     "demo": {"aside", "backbones", "data", "methods", "metrics", "pictures", "results", "sample", "catalog"},
-    "": {"attach", "catalog", "compile", "convert", "infer", "methods", "sample"},
+    "": {"attach", "catalog", "compile", "convert", "infer", "methods", "passes", "sample"},
 }
 CORE = [
     "check",

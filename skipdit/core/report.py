@@ -15,7 +15,7 @@ class Report:
     steps: int  # denoising steps
     computed: int  # steps at which nothing was stood in for
     stood_in: int  # steps at which something was
-    passes: int  # passes through the model: more than steps where guidance runs in two
+    passes: int  # passes through the model: more than steps where guidance runs in two; a batch of steps counts each
     blocks_run: int
     blocks_in_full: int  # blocks that an uncached run would have run
     flops: int  # spent

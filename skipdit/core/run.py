@@ -1,8 +1,9 @@
 """All that is mutable while one model samples once: the clock of every stream, what is held, the plan, the trace."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import product
 from typing import Any, NamedTuple
 
 from torch import Size, Tensor, nn
@@ -114,7 +115,7 @@ class Run:
         self.policy, self.sites, self.depth, self.total = policy, sites, depth, total
         self.clock, self.agree, self.loop = clock or Clock(), agree, loop or Loop()
         self.trace: list[Event] = []
-        self.passes: list[tuple[Step, str, int]] = []  # (step, stream, blocks run) of every finished pass
+        self.passes: list[tuple[Step, str, int]] = []  # (step, stream, blocks run) of every finished pass, once a step
         self.blocks_in_full = 0  # that the passes would have run uncached
         self.bytes_held = 0  # the most that was ever held at once
         self.example: tuple[nn.Module, Example] | None = None  # the model and one call's arguments, to count FLOPs with
@@ -128,6 +129,7 @@ class Run:
         self._schedules: dict[tuple[str, Site], Memory] = {}
         self._number = 0  # of the clock's run that the memories belong to
         self._begun = False
+        self._together: tuple[Step, ...] = ()  # the steps of the pass that follows, where it is for several
         self._learns = hasattr(policy.when, "observe")
         self.step, self.stream = Step(0, total), "main"
         self.current = Pass()
@@ -138,12 +140,31 @@ class Run:
         """Name the step and the stream of the pass that follows. Step 0 forgets what the stream held."""
         self.total = total or self.total
         if index == 0:
-            self._forget(stream)
-        self.step, self.stream, self._begun = Step(index, self.total, t), stream, True
+            self.forget(stream)
+        self.step, self.stream, self._begun, self._together = Step(index, self.total, t), stream, True, ()
+
+    def begin_together(self, steps: Sequence[Step], stream: str) -> None:
+        """Name several steps of a stream that the pass that follows stands in for in one batch: all rows of the first
+        step, then all of the next. What the stream holds is repeated for them, for this pass alone.
+
+        Raises ValueError where the schedule computes one of them.
+        """
+        own = f"{stream} x {len(steps)}"
+        self.begin(steps[0].index, steps[0].t, own, steps[0].total)
+        self._together = tuple(steps)
+        tables: list[dict[Any, Any]] = [self._memories, self._schedules]
+        for table in tables:
+            held = {key: memory for key, memory in table.items() if key[0] == stream}
+            table.update({(own, *key[1:]): _repeated(memory, len(steps)) for key, memory in held.items()})
+        for step, site in product(steps, self.sites):  # the stream's schedule sees every step, as it would one by one
+            if self.policy.when(self._schedules.setdefault((stream, site), {}), step, site, None):
+                raise ValueError(
+                    f"{site} is computed at step {step.index}: only what is stood in for goes in one batch"
+                )
 
     def tick(self, call: Call) -> None:
         """The clock of a foreign loop: called before each pass that no sampler announced."""
-        tick = self.clock.tick(call)
+        tick, self._together = self.clock.tick(call), ()
         if tick.run != self._number:
             self._number = tick.run
             self._memories.clear()
@@ -179,9 +200,13 @@ class Run:
                 f"{self.depth - len(done.handed)} of {self.depth} blocks ran without passing the stack: the model does "
                 "not iterate its list in forward, so the policy can't reach them"
             )
-        self.trace += [Event(self.step.index, self.step.t, self.stream, s, v) for s, v in done.verdicts.items()]
-        self.passes.append((self.step, self.stream, done.ran))
-        self.blocks_in_full += max(self.depth, done.called)
+        for step in self._together or (self.step,):
+            self.trace += [Event(step.index, step.t, self.stream, s, v) for s, v in done.verdicts.items()]
+            self.passes.append((step, self.stream, done.ran))
+            self.blocks_in_full += max(self.depth, done.called)
+        if self._together:
+            self._together = ()
+            self.forget(self.stream)
         if any(done.verdicts.values()):
             self.bytes_held = max(self.bytes_held, _nbytes(self._memories) + _nbytes(self._schedules))
 
@@ -293,10 +318,11 @@ class Run:
             verdict = now.gated
         now.verdicts[site] = verdict or self._key(site) not in self._memories
 
-    def _forget(self, stream: str) -> None:
+    def forget(self, stream: str | None = None) -> None:
+        """Let go of what a stream holds, or of what all do: the pass that follows computes."""
         tables: list[dict[Any, Any]] = [self._memories, self._schedules]
         for kept in tables:
-            for key in [k for k in kept if k[0] == stream]:
+            for key in [k for k in kept if stream in (None, k[0])]:
                 del kept[key]
 
     def release(self) -> None:
@@ -332,3 +358,16 @@ def _nbytes(memory: Any) -> int:
         elif isinstance(value, (list, tuple)):
             inside.extend(value)
     return total
+
+
+def _repeated(memory: Any, times: int) -> Any:
+    """A memory for a batch of so many steps: every tensor in it as often, row after row, and its shape."""
+    if isinstance(memory, Tensor):
+        return memory.repeat(times, *[1] * (memory.dim() - 1))  # (N B, ...)
+    if isinstance(memory, Size):
+        return Size((times * memory[0], *memory[1:]))
+    if isinstance(memory, dict):
+        return {key: _repeated(value, times) for key, value in memory.items()}
+    if isinstance(memory, (list, tuple)):
+        return type(memory)(_repeated(value, times) for value in memory)
+    return memory
