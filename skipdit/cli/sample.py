@@ -16,6 +16,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             'skipdit sample emoji-skip "red apple" rocket --style noto',
             'skipdit sample emoji-skip tulip --count 4 --policy "skip_cache(every=3, hi=950)" -o out/tulips.png',
+            'skipdit sample emoji-skip rocket --passes "reuse(every=2)"',
             "skipdit sample runs/skip/checkpoint-0009000/ema rocket --steps 20 --sampler dpm++",
             "skipdit sample emoji-skip --list-labels apple",
         ),
@@ -36,6 +37,9 @@ def sample(
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
+    passes: Annotated[
+        str | None, typer.Option(help='What a step asks of the model: "reuse(every=2)"; see skipdit methods.')
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
     ] = None,
@@ -54,16 +58,22 @@ def sample(
         return _list(model, labels or [], as_json)
     if not labels:
         raise ValueError(f"sample: name what to draw; skipdit sample {model} --list-labels tells what it knows")
-    said: dict[str, Any] = dict(steps=steps, guidance=guidance, seed=seed, sampler=sampler, two_pass=two_pass)
-    images, columns, figures, report = _draw(model, labels, style, count, policy, device, threads, said, quiet=as_json)
-
     from skipdit import pictures
+    from skipdit.branches import Tally
+
+    tally = Tally()
+    said: dict[str, Any] = dict(steps=steps, guidance=guidance, seed=seed, sampler=sampler, two_pass=two_pass)
+    said |= dict(passes=passes, tally=tally)
+    images, columns, figures, report = _draw(model, labels, style, count, policy, device, threads, said, quiet=as_json)
 
     pictures.save(pictures.grid(images, columns, scale or max(1, 128 // images.shape[-1])), picture)
     if as_json:
-        return print_json({"out": str(picture), **figures, "report": report.as_dict() if report else None})
+        counted = {"passes": passes or "", "tally": tally.as_dict(), "report": report.as_dict() if report else None}
+        return print_json({"out": str(picture), **figures, **counted})
     console = out()
     console.print(f"[bold]{picture}[/]: {figures['images']} pictures in {figures['seconds']:.1f} s", soft_wrap=True)
+    if passes:
+        console.print(f"{passes}: {tally}", soft_wrap=True, markup=False)
     if report:
         console.print(f"{figures['policy']}: {report}", soft_wrap=True, markup=False)
 

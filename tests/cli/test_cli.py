@@ -102,6 +102,16 @@ def test_sample_as_json(tmp_path):
     assert json.loads(cached.stdout)["report"]["stood_in"] == 1
 
 
+def test_sample_counts_the_passes_that_it_spares(tmp_path):
+    said = ["sample", "emoji-skip", "rocket", "--style", "noto", "--steps", 4, "-o", tmp_path / "a.png"]
+    said += ["--passes", "reuse(every=2)"]
+    assert "reuse(every=2): 4 steps: 6 of 8 passes, in 4 calls of the model" in call(*said).output
+    figures = json.loads(call(*said, "--policy", "skip_cache(every=3)", "--json").stdout)
+    assert figures["passes"] == "reuse(every=2)"
+    assert figures["tally"] == {"steps": 4, "passes": 6, "passes_in_full": 8, "calls": 6}
+    assert figures["report"]["passes"] == 6
+
+
 def test_labels_are_listed():
     assert "red apple" in call("sample", "emoji-skip", "--list-labels", "apple").output
     assert json.loads(call("sample", "emoji-skip", "--list-labels", "ROCKET", "--json").stdout)["labels"] == ["rocket"]
@@ -115,6 +125,8 @@ def test_labels_are_listed():
         (["sample", "emoji-skip", "rocket", "--style", "notto"], ["unknown style 'notto'", "noto"]),
         (["sample", "emoji-skip", "rocket", "--policy", "skip_cach(every=2)"], ["did you mean skip_cache"]),
         (["sample", "emoji-skip", "rocket", "--policy", "skip_cache(evry=2)"], ["no parameter 'evry'", "every"]),
+        (["sample", "emoji-skip", "rocket", "--style", "noto", "--passes", "reus()"], ["did you mean reuse"]),
+        (["sample", "emoji-skip", "rocket", "--style", "noto", "--passes", "parallel()"], ["no policy is attached"]),
         (["sample", "emoji-skip", "rocket", "--sampler", "euler", "--style", "noto"], ["'euler'", "ddim"]),
         (["sample", "emoji-skip"], ["--list-labels"]),
         (["sample", "emoji-skip", "--list-labels", "qqq"], ["no label has 'qqq'"]),
@@ -180,6 +192,11 @@ def test_the_rehearsal_is_the_plan():
 def test_methods():
     assert "skip_cache" in json.loads(call("methods", "--json").stdout)
     assert "skip_cache(every=2, branch=1" in call("methods", "skip_cache").output
+    assert "parallel" in call("methods").output
+    assert "reuse(every=2, keep='difference'" in call("methods", "reuse").output
+    both = call("methods", "t_gate").output
+    assert "t_gate(gate=10, every=5" in both
+    assert "t_gate(gate=10)" in both
 
 
 # ---- train
