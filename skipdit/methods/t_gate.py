@@ -3,7 +3,8 @@
 Haozhe Liu et al., "Faster Diffusion via Temporal Attention Decomposition", arXiv 2404.02747, sec. 4.
 Held: one tensor (B, T, D) a part that is spared.
 The original also drops the unconditional pass after the gate and holds the mean of both branches; here each branch
-holds its own, as dropping a pass is the sampler's affair. Defaults: the original's for 25 steps.
+holds its own, as dropping a pass is the sampler's affair: `passes.t_gate` does it.
+Defaults: the original's for 25 steps.
 """
 
 from dataclasses import dataclass

@@ -72,7 +72,7 @@ def names_in(pattern):
 
 def test_what_differs_from_others_is_shown_by_a_test():
     assert len(SHOWN) == len(set(SHOWN)) > 30
-    assert set(SHOWN) <= names_in("tests/methods/*.py") | names_in("tests/parity/*.py")
+    assert set(SHOWN) <= names_in("tests/methods/*.py") | names_in("tests/parity/*.py") | names_in("tests/passes/*.py")
     assert names_in("tests/parity/test_originals.py") | names_in("tests/parity/test_left_over.py") <= set(SHOWN)
 
 
