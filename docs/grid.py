@@ -1,0 +1,163 @@
+"""Every method at 1.5, 2 and 3 times the speed, beside fewer steps, on pairs of label and seed that nothing was tuned on.
+
+    python docs/grid.py choose emoji-skip            # which setting of each method is its best at each budget
+    python docs/grid.py draw emoji-skip --pairs 256  # every picture, into out/grid; goes on where it was stopped
+    python docs/grid.py report                       # records, table and plot, in docs/
+
+A setting is chosen on 4 calibration pictures: of those that reach the budget, the one nearest to the uncached pictures.
+Time is the processor's, one thread: every batch of 8 pairs is drawn uncached and with every method in turn, and the
+speed-up is the median over batches of the ratio.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from grid_candidates import candidates
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from skipdit import parse
+from skipdit.aside import written_aside
+from skipdit.backbones.dit import DiT
+from skipdit.plan.study import Study
+from skipdit.results import Provenance
+
+OUT = Path("out/grid")
+BUDGETS = (1.5, 2.0, 3.0)
+CHOSEN_ON, BATCH, STEPS, GUIDANCE = 4, 8, 50, 2.0
+FEWER = {"ddim": (33, 28, 25, 21, 18, 16, 14), "dpm++": (33, 25, 16)}
+
+
+def study_of(model: str, pairs: int) -> tuple[Study, Study]:
+    """Calibration and held-out pictures: labels split as `skipdit tune` splits them, with seeds of their own."""
+    loaded = DiT.from_pretrained(model).eval()
+    chosen, judged = Study.of(loaded, STEPS, GUIDANCE, "ddim", 0, CHOSEN_ON, pairs)
+    judged.seed = 1000
+    return chosen, judged
+
+
+# ---- choose ---------------------------------------------------------------------------------------------------------
+
+
+def choose(model: str) -> None:
+    """Write {method: {budget: spelling}} to out/grid/MODEL/chosen.json, and all that was tried beside it."""
+    study, _ = study_of(model, BATCH)
+    folder = OUT / model
+    folder.mkdir(parents=True, exist_ok=True)
+    spellings = candidates(study, folder)
+    tried: dict[str, list[dict[str, Any]]] = {}
+    for method, settings in tqdm(spellings.items(), desc=f"{model}: methods"):
+        tried[method] = _tried(study, settings)
+        best = {budget: _best(tried[method], budget) for budget in BUDGETS}
+        tqdm.write(
+            f"{method:18}" + "".join(f"  {b}x {e['speedup']:.2f} {e['psnr']:.1f} dB" for b, e in best.items() if e)
+        )
+    chosen = {m: {str(b): e["policy"] for b in BUDGETS if (e := _best(all_, b))} for m, all_ in tried.items()}
+    for name, said in (("tried", tried), ("chosen", chosen)):
+        with written_aside(folder / f"{name}.json") as path:
+            path.write_text(json.dumps(said, indent=1))
+
+
+def _tried(study: Study, spellings: list[str]) -> list[dict[str, Any]]:
+    """PSNR and speed-up of a method's settings: the ideal one of each, times what the method reaches of it in the
+    median, as one short draw is timed too roughly to go by."""
+    full, study.reference = _timed(study)
+    found, shares = [], []
+    for spelling in spellings:
+        seconds, images = _timed(study, parse(spelling))
+        assert study.run is not None
+        ideal = study.run.report().ideal_speedup
+        shares.append(full / seconds / ideal)
+        found.append({"policy": spelling, "ideal": ideal, "psnr": fmean(study.decibels(images))})
+    return [{**one, "speedup": one["ideal"] * median(shares)} for one in found]
+
+
+def _timed(study: Study, policy: Any = None, steps: int | None = None) -> tuple[float, torch.Tensor]:
+    start = time.process_time()
+    images = study.draw(policy, steps)
+    return time.process_time() - start, images
+
+
+def _best(tried: list[dict[str, Any]], budget: float) -> dict[str, Any] | None:
+    return max((one for one in tried if one["speedup"] >= budget), key=lambda one: one["psnr"], default=None)
+
+
+# ---- draw -----------------------------------------------------------------------------------------------------------
+
+
+def draw(model: str, pairs: int, only: list[str]) -> None:
+    """Every cell's pictures, a file a batch: images (8, C, H, W), and in its metadata the seconds and what it is."""
+    _, study = study_of(model, pairs)
+    cells = [cell for cell in _cells(model) if not only or cell["name"] in only or cell["name"] == "uncached"]
+    for number in tqdm(range(pairs // BATCH), desc=f"{model}: batches of {BATCH}"):
+        for cell in cells:
+            path = OUT / model / cell["slug"] / f"{number:03}.safetensors"
+            if not path.exists():
+                _draw_one(_batch(study, number, cell["sampler"]), cell, path)
+
+
+def _cells(model: str) -> Iterator[dict[str, Any]]:
+    """All that is drawn of a model: once each, though a setting may be the best at two budgets."""
+    yield {"name": "uncached", "slug": "uncached", "policy": "", "steps": STEPS, "sampler": "ddim"}
+    for sampler, counts in FEWER.items():
+        for steps in counts:
+            yield {
+                "name": f"{sampler}, fewer steps", "slug": f"{sampler}-{steps}", "policy": "", "steps": steps,
+                "sampler": sampler,
+            }  # fmt: skip
+    for budget in ("1.5", "2", "3"):
+        spelling = f"{model}/plan-{budget}x.json"
+        yield {"name": "tuned plan", "slug": f"plan-{budget}x", "policy": spelling, "steps": STEPS, "sampler": "ddim"}
+    for method, chosen in json.loads((OUT / model / "chosen.json").read_text()).items():
+        for budget, spelling in chosen.items():
+            if spelling not in [s for b, s in chosen.items() if float(b) < float(budget)]:
+                slug = f"{method}-{budget}".replace(" ", "-")
+                yield {"name": method, "slug": slug, "policy": spelling, "steps": STEPS, "sampler": "ddim"}
+
+
+def _batch(study: Study, number: int, sampler: str) -> Study:
+    rows = slice(number * BATCH, (number + 1) * BATCH)
+    styles = study.styles and study.styles[rows]
+    return Study(study.model, study.labels[rows], styles, STEPS, GUIDANCE, sampler, study.seed + number)
+
+
+def _draw_one(study: Study, cell: dict[str, Any], path: Path) -> None:
+    policy = parse(cell["policy"]) if cell["policy"] else None
+    seconds, images = _timed(study, policy, cell["steps"])
+    ideal = study.run.report().ideal_speedup if study.run is not None else STEPS / cell["steps"]
+    said = {**cell, "seconds": seconds, "ideal": ideal, "labels": study.labels, "styles": study.styles}
+    said["provenance"] = asdict(Provenance.here("float32", BATCH, cell["steps"], study.seed))
+    with written_aside(path) as aside:
+        save_file({"images": images}, aside, metadata={"cell": json.dumps(said)})
+
+
+# ---- main -----------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("choose", "draw", "report"))
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--only", nargs="*", default=[], help="methods, by name; uncached is drawn in any case")
+    said = parser.parse_args()
+    torch.set_num_threads(1)
+    if said.what == "choose":
+        choose(said.model)
+    elif said.what == "draw":
+        draw(said.model, said.pairs, said.only)
+    else:
+        import grid_report
+
+        grid_report.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Of the pictures in out/grid: docs/records/grid.jsonl, docs/grid.md's tables and docs/grid.png."""
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import matplotlib
+from safetensors import safe_open
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from skipdit.aside import written_aside
+from skipdit.metrics.psnr import psnr
+from skipdit.metrics.ssim import ssim
+from skipdit.plan.evidence import interval, summary
+from skipdit.plan.study import MOST
+from skipdit.results import Provenance, Record, append
+
+HERE, OUT = Path(__file__).parent, Path("out/grid")
+RECORDS, PAGE, PICTURE = HERE / "records" / "grid.jsonl", HERE / "grid.md", HERE / "grid.png"
+MODELS, BUDGETS = ("emoji-skip", "emoji-plain"), (1.5, 2.0, 3.0)
+REACHED = 0.97  # of a budget, measured: what was chosen on 8 pictures may come out a little slower on 256
+
+
+@dataclass
+class Cell:
+    """One setting on one model; a value a pair."""
+
+    name: str
+    policy: str
+    steps: int
+    speedup: float  # median over batches
+    spread: tuple[float, float]  # its quartiles
+    ideal: float
+    psnr: list[float]
+    ssim: list[float]
+    provenance: Provenance
+
+    def over(self, rival: "Cell") -> list[float]:
+        """dB ahead of another, pair by pair, on the pairs that both have."""
+        return [a - b for a, b in zip(self.psnr, rival.psnr, strict=False)]
+
+
+def main() -> None:
+    grids = {model: cells_of(OUT / model) for model in MODELS if (OUT / model / "uncached").exists()}
+    RECORDS.unlink(missing_ok=True)
+    append(RECORDS, [record(model, cell) for model, cells in grids.items() for cell in cells])
+    draw(grids)
+    write({f"{model}": table(cells) for model, cells in grids.items()})
+
+
+# ---- read -----------------------------------------------------------------------------------------------------------
+
+
+def cells_of(folder: Path) -> list[Cell]:
+    full = {path.name: _read(path) for path in sorted((folder / "uncached").glob("[0-9]*.safetensors"))}
+    cells = []
+    for cell in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "uncached"):
+        drawn = {p.name: _read(p) for p in sorted(cell.glob("[0-9]*.safetensors")) if p.name in full}
+        if drawn:
+            cells.append(_cell(drawn, full))
+    return cells
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+    with safe_open(path, "pt") as file:
+        return file.get_tensor("images"), json.loads(file.metadata()["cell"])
+
+
+def _cell(drawn: dict[str, Any], full: dict[str, Any]) -> Cell:
+    pairs = [(full[name], one) for name, one in drawn.items()]
+    ratios = sorted(a["seconds"] / b["seconds"] for (_, a), (_, b) in pairs)
+    said = pairs[0][1][1]
+    decibels = [min(MOST, v) for (x, _), (y, _) in pairs for v in psnr(y, x).tolist()]
+    similar = [v for (x, _), (y, _) in pairs for v in ssim(y, x).tolist()]
+    spread = (ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4])
+    ideal = fmean(b["ideal"] for _, (_, b) in pairs)
+    return Cell(
+        said["name"], said["policy"], said["steps"], median(ratios), spread, ideal, decibels, similar,
+        Provenance(**said["provenance"]),
+    )  # fmt: skip
+
+
+def record(model: str, cell: Cell) -> Record:
+    figures = {
+        "speedup": cell.speedup,
+        "speedup_quartiles": list(cell.spread),
+        "ideal_speedup": cell.ideal,
+        "psnr": summary(cell.psnr),
+        "ssim": summary(cell.ssim),
+    }
+    return Record(f"{model}: {cell.name}", cell.policy, figures, cell.provenance)
+
+
+# ---- table ----------------------------------------------------------------------------------------------------------
+
+
+def rows(cells: list[Cell], budget: float) -> list[Cell]:
+    """The best setting of each method that reached the budget, best first."""
+    best: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.speedup >= REACHED * budget and (
+            cell.name not in best or fmean(cell.psnr) > fmean(best[cell.name].psnr)
+        ):
+            best[cell.name] = cell
+    return sorted(best.values(), key=lambda cell: -fmean(cell.psnr))
+
+
+def fewer_in_the_same_time(cells: list[Cell], cell: Cell) -> Cell | None:
+    """DDIM with fewer steps, given at least as much time: the most steps that are drawn in no less."""
+    rivals = [c for c in cells if c.name == "ddim, fewer steps" and c.speedup <= cell.speedup * 1.01]
+    return min(rivals, key=lambda c: c.steps, default=None)
+
+
+def table(cells: list[Cell]) -> str:
+    lines = []
+    for budget in BUDGETS:
+        lines += [
+            f"\n**{budget:g} times**\n",
+            "| | setting | measured | ideal | PSNR, dB | SSIM | over fewer steps, dB |",
+        ]
+        lines += ["|---|---|---|---|---|---|---|"]
+        lines += [_row(cell, fewer_in_the_same_time(cells, cell)) for cell in rows(cells, budget)]
+        there = {cell.name for cell in rows(cells, budget)}
+        absent = sorted({cell.name for cell in cells} - there)
+        lines += [f"\nDid not reach it: {', '.join(absent)}."] if absent else []
+    return "\n".join(lines) + "\n"
+
+
+def _row(cell: Cell, rival: Cell | None) -> str:
+    low, high = interval(cell.psnr)
+    name = f"**{cell.name}**" if cell.name == "tuned plan" else cell.name
+    setting = f"{cell.steps} steps" if "steps" in cell.name else f"`{_short(cell.policy)}`"
+    ahead = ""
+    if rival is not None and rival is not cell:
+        gaps = cell.over(rival)
+        a, b = interval(gaps)
+        ahead = f"{fmean(gaps):+.1f} ({a:+.1f} … {b:+.1f}), {rival.steps} steps"
+    return (
+        f"| {name} | {setting} | {cell.speedup:.2f}x | {cell.ideal:.2f}x | {fmean(cell.psnr):.1f} ({low:.1f} … {high:.1f})"
+        f" | {fmean(cell.ssim):.4f} | {ahead} |"
+    )
+
+
+def _short(policy: str) -> str:
+    """Long lists of numbers and paths cut: the whole stands in the records."""
+    policy = re.sub(r"'[^']*/([^'/]*)'", r"'\1'", policy)
+    return re.sub(
+        r"('[01]{8})[01]{8,}'|(\((?:[\d.]+, ){3})(?:[\d.]+, ){8,}[\d.]+\)", lambda m: f"{m[1] or m[2]}…", policy
+    )
+
+
+def write(tables: dict[str, str]) -> None:
+    """Put the tables between their marks in the page."""
+    page = PAGE.read_text()
+    for model, text in tables.items():
+        mark = re.compile(rf"(<!-- {model} -->\n).*?(<!-- end -->)", re.S)
+        page = mark.sub(lambda m, text=text: m[1] + text + m[2], page)
+    with written_aside(PAGE) as path:
+        path.write_text(page)
+
+
+# ---- plot -----------------------------------------------------------------------------------------------------------
+
+GROUPS = {
+    "ours": ("tuned plan", "skip_forecast", "skip_correction", "skip_plan"),
+    "Skip-Cache": ("skip_cache",),
+    "fewer steps": ("ddim, fewer steps", "dpm++, fewer steps"),
+}
+COLOURS = {"ours": "tab:red", "Skip-Cache": "tab:orange", "fewer steps": "black", "other methods": "tab:blue"}
+
+
+def draw(grids: dict[str, list[Cell]]) -> None:
+    figure, panels = plt.subplots(1, len(grids), figsize=(7.5 * len(grids), 7), layout="constrained", squeeze=False)
+    for axes, (model, cells) in zip(panels[0], grids.items(), strict=True):
+        lines: dict[str, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            lines[cell.name].append(cell)
+        for name, line in lines.items():
+            _line(axes, name, sorted(line, key=lambda cell: cell.speedup))
+        pairs = max(len(cell.psnr) for cell in cells)
+        axes.set(xlabel="measured speed-up", ylabel="PSNR to the uncached picture, dB", title=f"{model}, {pairs} pairs")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([1.5, 2, 3, 4], ["1.5x", "2x", "3x", "4x"])
+        axes.grid(alpha=0.3)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def _line(axes: Any, name: str, cells: list[Cell]) -> None:
+    group = next((group for group, names in GROUPS.items() if name in names), "other methods")
+    bold = name in ("tuned plan", "ddim, fewer steps")
+    xs, ys = [c.speedup for c in cells], [fmean(c.psnr) for c in cells]
+    axes.plot(xs, ys, ".-", color=COLOURS[group], linewidth=2.2 if bold else 1, alpha=1 if bold else 0.6, markersize=9)
+    axes.annotate(name, (xs[-1], ys[-1]), xytext=(5, 0), textcoords="offset points", fontsize=8, color=COLOURS[group])
