@@ -40,9 +40,11 @@ class Catalog:
 
     def captions(self) -> dict[str, str]:
         """{name: first docstring line}, read without importing."""
-        folder = self._folder()
-        read = {n: ast.get_docstring(ast.parse((folder / f"{n}.py").read_text())) or "" for n in self.names()}
-        return {name: text.split("\n")[0] for name, text in read.items()}
+        return {name: self.about(name).split("\n")[0] for name in self.names()}
+
+    def about(self, name: str) -> str:
+        """The docstring of a method's file, read without importing."""
+        return ast.get_docstring(ast.parse((self._folder() / f"{name}.py").read_text())) or ""
 
     def method(self, name: str) -> Any:
         """The method of that name: in `fora.py`, what is called `fora`. Raises AttributeError with near matches."""
@@ -82,10 +84,14 @@ def called(spelling: str, catalog: Catalog, kind: str, example: str) -> Any:
         make = catalog.method(name)
     except AttributeError as error:
         raise ValueError(f"{kind} {spelling!r}: {error}") from error
-    known = list(inspect.signature(make).parameters)
+    parameters = inspect.signature(make).parameters
+    known = list(parameters)
     for keyword in kwargs:
         if keyword not in known:
             raise ValueError(f"{kind} {spelling!r}: {name} has no parameter {keyword!r}{near(keyword, known)}")
+    needed = [word for word in known[len(args) :] if word not in kwargs and parameters[word].default is inspect._empty]
+    if needed:
+        raise ValueError(f"{kind} {spelling!r}: {name} needs {', '.join(needed)}: skipdit methods {name} explains")
     try:
         return make(*args, **kwargs)
     except (TypeError, ValueError) as error:

@@ -1,8 +1,9 @@
 """What skipdit inspect tells of a transformer of diffusers: a plain dictionary, and a page for people."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from skipdit.cli import rehearse
+from skipdit.cli.bar import bar
 from skipdit.cli.terminal import out
 
 
@@ -92,6 +93,8 @@ def show(name: str, found: dict[str, Any]) -> None:
         _show_one(transformer)
         if "policy" in transformer:
             _show_policy(transformer["policy"], transformer)
+        if "methods" in transformer:
+            rehearse.show(transformer["methods"], found["steps"], "evenly spaced")
 
 
 def _show_one(found: dict[str, Any]) -> None:
@@ -156,9 +159,3 @@ def _show_policy(policy: dict[str, Any], found: dict[str, Any]) -> None:
 
 def _from_to(start: int, stop: int) -> str:
     return str(start) if stop == start + 1 else f"{start} to {stop - 1}"
-
-
-def bar(plan: Sequence[float]) -> str:
-    """One cell a step: filled where all is computed, empty where all is stood in for, half where some is."""
-    cells = {1.0: "[green]█[/]", 0.0: "[dim]░[/]"}
-    return "".join(cells.get(share, "[yellow]▒[/]") for share in plan)

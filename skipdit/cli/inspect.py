@@ -1,11 +1,12 @@
-"""skipdit inspect: what a model is made of, and what a policy would spare."""
+"""skipdit inspect: what a model is made of, and what a policy, or every method, would spare."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli import describe, saved
+from skipdit.cli import describe, rehearse, saved
+from skipdit.cli.bar import bar
 from skipdit.cli.terminal import examples, out, print_json
 
 
@@ -16,6 +17,9 @@ def add_to(app: typer.Typer) -> None:
             "skipdit inspect emoji-skip",
             'skipdit inspect emoji-skip --policy "skip_cache(every=3, hi=950)" --steps 50',
             "skipdit inspect emoji-skip --policy N2-700-50",
+            'skipdit inspect emoji-skip --policy "fora(every=2)" --draw out/fora.png',
+            "skipdit inspect emoji-skip --methods",
+            'skipdit inspect emoji-skip --methods --policy "dbcache(front=2)" --draw out/methods.png',
             'skipdit inspect path/to/a/pipeline --policy "skip_cache(every=2)"',
         ),
     )(inspect)
@@ -28,7 +32,16 @@ def inspect(
             help="A shipped name, a folder (diffusers' models and pipelines too), or owner/name of the hub."
         ),
     ],
-    policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods. May be repeated.', show_default=False),
+    ] = None,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Every method with its defaults, or as --policy says of it.")
+    ] = False,
+    draw: Annotated[
+        Path | None, typer.Option(help="A PNG to write: what is computed at each step, in each block.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps that the policy is held against.")] = 50,
     sampler: Annotated[
         str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
@@ -38,24 +51,48 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON line.")] = False,
 ) -> None:
-    """Show a model's blocks, parts and skip branches, and what a policy would spare. Nothing is computed.
+    """Show a model's blocks, parts and skip branches, and what policies would spare.
+
+    A policy that decides by what it sees, a gate, has no plan beforehand: among --methods and in a picture it is shown
+    as it decided while one picture was drawn.
 
     Of a folder that diffusers saved, every transformer is shown. Where its class is unknown, a pipeline is run for one
     step to find out how it is laid out: say how with --call.
     """
     from skipdit import parse
     from skipdit.backbones.dit import DiT
+    from skipdit.diffusion import SAMPLERS
+    from skipdit.rehearse import picture
+    from skipdit.rehearse.rehearsal import timesteps
 
-    chosen = parse(policy) if policy else None
+    if draw and not (methods or policy):
+        raise ValueError(f"--draw {draw}: there is nothing to draw: say --methods or --policy")
+    said = [parse(spelling) for spelling in policy or []]
     if saved.holds_foreign(Path(model)):
         if sampler is not None:
             raise ValueError(f"--sampler {sampler}: timesteps are evenly spaced for models other than skipdit's own")
-        shown = saved.described(Path(model), chosen, steps, call)
+        if draw is not None:
+            raise ValueError(f"--draw {draw}: pictures are drawn of skipdit's own models only: leave it out")
+        shown = saved.described(Path(model), said, methods, steps, call)
         return print_json({"model": model, **shown}) if as_json else describe.show(model, shown)
-    loaded = DiT.from_pretrained(model).to("meta").eval()  # shapes alone
+    if draw:
+        import matplotlib  # noqa: F401 (missing: said now, not after the work)
+    loaded = DiT.from_pretrained(model).eval()
     found = _described(loaded)
-    if chosen:
-        found["policy"] = {"spelling": str(chosen), **_rehearsed(loaded, chosen, steps, sampler)}
+    if len(said) == 1 and said[0].when.gate and not (methods or draw):
+        found["policy"] = _undecided(loaded, said[0], steps, sampler)
+    elif said or methods:
+        told = rehearse.told(loaded, said, methods, steps, sampler, quiet=as_json)
+        sampler = sampler or SAMPLERS[loaded.config.prediction][0]
+        times = timesteps(loaded, steps, sampler)
+        if methods or len(said) > 1:
+            listed = {"methods": [each.as_dict() for each in told]}
+            found |= {"steps": steps, "sampler": sampler, "timesteps": times, **listed}
+        else:
+            found["policy"] = {"spelling": str(said[0]), **told[0].as_dict(), "timesteps": times}
+        if draw:
+            picture.draw(told, draw, f"{model}: what is computed in {steps} steps ({sampler})")
+            found["out"] = str(draw)
     if as_json:
         return print_json({"model": model, **found})
     _show(model, found)
@@ -65,6 +102,7 @@ def _described(model: Any) -> dict[str, Any]:
     """What there is to know without running the model."""
     from skipdit.core.flops import count_flops
     from skipdit.core.stack import trunk_of
+    from skipdit.rehearse.rehearsal import one_image
 
     backbone, config = type(model).backbone, model.config
     blocks = backbone.blocks(model)
@@ -83,42 +121,19 @@ def _described(model: Any) -> dict[str, Any]:
         "contract": {"names": contract.names, "returns": contract.returns},
         "parts": dict(backbone.parts),
         "skips": {"form": config.skips, "pairs": sorted((source, target) for target, (source, _) in joins.items())},
-        "flops": count_flops(model, _call(model))[""],
+        "flops": count_flops(model, (one_image(model), {}))[""],
     }
 
 
-def _call(model: Any) -> Any:
-    """The arguments of one pass over one image, as shapes."""
-    import torch
-
-    config = model.config
-    x = torch.empty(1, config.in_channels, config.input_size, config.input_size, device="meta")
-    number = torch.zeros(1, dtype=torch.long, device="meta")
-    return (x, number.float(), number, *([number] if config.num_styles else [])), {}
-
-
-def _rehearsed(model: Any, policy: Any, steps: int, sampler: str | None) -> dict[str, Any]:
-    """Run the policy over the sampler's timesteps on shapes alone: what is computed at each step, and the report."""
-    import torch
-
+def _undecided(model: Any, policy: Any, steps: int, sampler: str | None) -> dict[str, Any]:
+    """What is known of a gate beforehand. Raises ValueError where it doesn't fit the model."""
     from skipdit.core.attach import attach
-    from skipdit.diffusion import SAMPLERS, path_of
+    from skipdit.rehearse.rehearsal import timesteps
 
-    scheduler = path_of(model.config.prediction, model.config.learn_sigma).scheduler(
-        sampler or SAMPLERS[model.config.prediction][0]
-    )
-    scheduler.set_timesteps(steps)
-    times = [float(t) for t in scheduler.timesteps]
-    with attach(model, policy) as run:  # refuses what doesn't fit the model
-        if policy.when.gate:
-            return {"plan": None, "timesteps": times, "report": None}
-        with torch.no_grad():
-            for index, t in enumerate(times):
-                run.begin(index, t, "cond", len(times))
-                model(*_call(model)[0])
-    share = [[event.computed for event in run.trace if event.step == index] for index in range(len(times))]
-    plan = [sum(verdicts) / len(verdicts) for verdicts in share]
-    return {"plan": plan, "timesteps": times, "report": run.report().as_dict()}
+    with attach(model, policy):
+        return {
+            "spelling": str(policy), "plan": None, "timesteps": timesteps(model, steps, sampler), "report": None,
+        }  # fmt: skip
 
 
 # ---- for people -----------------------------------------------------------------------------------------------------
@@ -150,6 +165,10 @@ def _show(name: str, found: dict[str, Any]) -> None:
     console.print(table)
     if "policy" in found:
         _show_policy(found["policy"])
+    if "methods" in found:
+        rehearse.show(found["methods"], found["steps"], found["sampler"])
+    if "out" in found:
+        console.print(f"\n[bold]{found['out']}[/]", soft_wrap=True)
 
 
 def _styles(styles: Any) -> str:
@@ -168,8 +187,10 @@ def _show_policy(policy: dict[str, Any]) -> None:
     if policy["plan"] is None:
         console.print("A gate: it decides during the run by what it sees, so there is no plan beforehand.")
         return
-    console.print(describe.bar(policy["plan"]))
+    console.print(bar(policy["plan"]))
     times, report = policy["timesteps"], policy["report"]
+    if policy.get("pictures"):
+        console.print(f"[dim]a gate, which decides by what it sees: measured on {policy['pictures']} picture[/]")
     first, last = f"t = {times[0]:.0f}", f"{times[-1]:.0f}"
     console.print(f"[dim]{first}{last:>{max(1, len(times) - len(first))}}[/]" if len(times) <= 100 else "")
     console.print(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skipdit.cli import describe
+from skipdit.cli import describe, planned
 
 MODEL, PIPELINE = "config.json", "model_index.json"
 BRANCHES = ("skip_pairs", "skip_join", "skip_width")  # what the config of a converted model says besides
@@ -19,19 +19,26 @@ def holds_foreign(folder: Path) -> bool:
     return (folder / MODEL).is_file() and _read(folder / MODEL).get("_class_name") not in ("DiT", None)
 
 
-def described(folder: Path, policy: Any, steps: int, call: str | None) -> dict[str, Any]:
-    """Every transformer in a folder, by component ("" for a model's own folder), with what a policy would spare."""
+def described(folder: Path, said: Sequence[Any], every: bool, steps: int, call: str | None) -> dict[str, Any]:
+    """Every transformer in a folder, by component ("" for a model's own folder), with what policies would spare:
+    those that were said, and every method with its defaults where that is wanted."""
     index = _read(folder / PIPELINE) if (folder / PIPELINE).is_file() else None
     models = {"": _empty(folder)} if index is None else _components(folder, index)
+    from skipdit.rehearse.every import lined_up
+
     backbones = _backbones(folder, models, index, call)
     found = {}
     for name, backbone in backbones.items():
         found[name] = describe.description(models[name], backbone, _read(folder / name / MODEL))
-        if policy is not None:
-            pairs = found[name]["skips"]["pairs"]
-            rehearsed = describe.rehearsed(models[name], backbone, policy, steps, pairs)
-            found[name]["policy"] = {"spelling": str(policy), **rehearsed}
-    return {"class": (index or found[""])["_class_name" if index else "class"], "transformers": found}
+        pairs = found[name]["skips"]["pairs"]
+        if every or len(said) > 1:
+            wanted = lined_up(said) if every else said
+            found[name]["methods"] = [planned.plan(models[name], backbone, each, steps, pairs) for each in wanted]
+        elif said:
+            rehearsed = describe.rehearsed(models[name], backbone, said[0], steps, pairs)
+            found[name]["policy"] = {"spelling": str(said[0]), **rehearsed}
+    kind = (index or found[""])["_class_name" if index else "class"]
+    return {"class": kind, "steps": steps, "transformers": found}
 
 
 def _read(path: Path) -> dict[str, Any]:

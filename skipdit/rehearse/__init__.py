@@ -1,0 +1,1 @@
+"""What policies would do on a model, step by step and block by block: rehearsed, told as figures, drawn."""
