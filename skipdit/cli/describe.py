@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skipdit.cli import rehearse
+from skipdit.cli import side_by_side
 from skipdit.cli.bar import bar
 from skipdit.cli.terminal import out
 
@@ -94,7 +94,7 @@ def show(name: str, found: dict[str, Any]) -> None:
         if "policy" in transformer:
             _show_policy(transformer["policy"], transformer)
         if "methods" in transformer:
-            rehearse.show(transformer["methods"], found["steps"], "evenly spaced")
+            side_by_side.show(transformer["methods"], found["steps"], "evenly spaced")
 
 
 def _show_one(found: dict[str, Any]) -> None:

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli import describe, rehearse, saved
+from skipdit.cli import describe, saved, side_by_side
 from skipdit.cli.bar import bar
+from skipdit.cli.rehearse import Asked, rehearsed
 from skipdit.cli.terminal import examples, out, print_json
 
 
@@ -61,38 +62,15 @@ def inspect(
     """
     from skipdit import parse
     from skipdit.backbones.dit import DiT
-    from skipdit.diffusion import SAMPLERS
-    from skipdit.rehearse import picture
-    from skipdit.rehearse.rehearsal import timesteps
 
-    if draw and not (methods or policy):
-        raise ValueError(f"--draw {draw}: there is nothing to draw: say --methods or --policy")
-    said = [parse(spelling) for spelling in policy or []]
+    asked = Asked([parse(spelling) for spelling in policy or []], methods, steps, sampler, draw)
     if saved.holds_foreign(Path(model)):
-        if sampler is not None:
-            raise ValueError(f"--sampler {sampler}: timesteps are evenly spaced for models other than skipdit's own")
-        if draw is not None:
-            raise ValueError(f"--draw {draw}: pictures are drawn of skipdit's own models only: leave it out")
-        shown = saved.described(Path(model), said, methods, steps, call)
+        shown = saved.described(Path(model), asked, call)
         return print_json({"model": model, **shown}) if as_json else describe.show(model, shown)
-    if draw:
-        import matplotlib  # noqa: F401 (missing: said now, not after the work)
     loaded = DiT.from_pretrained(model).eval()
     found = _described(loaded)
-    if len(said) == 1 and said[0].when.gate and not (methods or draw):
-        found["policy"] = _undecided(loaded, said[0], steps, sampler)
-    elif said or methods:
-        told = rehearse.told(loaded, said, methods, steps, sampler, quiet=as_json)
-        sampler = sampler or SAMPLERS[loaded.config.prediction][0]
-        times = timesteps(loaded, steps, sampler)
-        if methods or len(said) > 1:
-            listed = {"methods": [each.as_dict() for each in told]}
-            found |= {"steps": steps, "sampler": sampler, "timesteps": times, **listed}
-        else:
-            found["policy"] = {"spelling": str(said[0]), **told[0].as_dict(), "timesteps": times}
-        if draw:
-            picture.draw(told, draw, f"{model}: what is computed in {steps} steps ({sampler})")
-            found["out"] = str(draw)
+    if asked.anything:
+        found |= rehearsed(loaded, model, asked, quiet=as_json)
     if as_json:
         return print_json({"model": model, **found})
     _show(model, found)
@@ -125,17 +103,6 @@ def _described(model: Any) -> dict[str, Any]:
     }
 
 
-def _undecided(model: Any, policy: Any, steps: int, sampler: str | None) -> dict[str, Any]:
-    """What is known of a gate beforehand. Raises ValueError where it doesn't fit the model."""
-    from skipdit.core.attach import attach
-    from skipdit.rehearse.rehearsal import timesteps
-
-    with attach(model, policy):
-        return {
-            "spelling": str(policy), "plan": None, "timesteps": timesteps(model, steps, sampler), "report": None,
-        }  # fmt: skip
-
-
 # ---- for people -----------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +133,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
     if "policy" in found:
         _show_policy(found["policy"])
     if "methods" in found:
-        rehearse.show(found["methods"], found["steps"], found["sampler"])
+        side_by_side.show(found["methods"], found["steps"], found["sampler"])
     if "out" in found:
         console.print(f"\n[bold]{found['out']}[/]", soft_wrap=True)
 

@@ -1,77 +1,87 @@
-"""What skipdit inspect tells of many policies at once: a line each, and the reasons of those that don't fit."""
+"""What skipdit inspect is asked about policies, and the answer for a model of our own: figures, and a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from skipdit.cli.bar import bar, folded
-from skipdit.cli.terminal import out, progress
-
-BESIDES = 66  # columns of a line that aren't its bar
-NAME = 27
+from skipdit.cli.terminal import progress
 
 
-def told(model: Any, said: Sequence[Any], every: bool, steps: int, sampler: str | None, quiet: bool) -> list[Any]:
-    """Rehearsals of the policies that were said, among those of every method or alone, with a bar for who waits."""
-    from skipdit.rehearse.every import every_method, lined_up
-    from skipdit.rehearse.rehearsal import rehearse
+@dataclass(frozen=True)
+class Asked:
+    """The policies of one call, and over which steps. Raises ValueError for a picture of nothing."""
 
-    coming = every_method(model, steps, sampler, said) if every else (rehearse(model, p, steps, sampler) for p in said)
+    said: list[Any]  # policies
+    every: bool  # method of the catalog, besides those
+    steps: int
+    sampler: str | None
+    draw: Path | None
+
+    def __post_init__(self) -> None:
+        if self.draw and not self.anything:
+            raise ValueError(f"--draw {self.draw}: there is nothing to draw: say --methods or --policy")
+
+    @property
+    def anything(self) -> bool:
+        return self.every or bool(self.said)
+
+    @property
+    def alone(self) -> Any:
+        """The one policy that is asked about, if it is one."""
+        return None if self.every or len(self.said) != 1 else self.said[0]
+
+    @property
+    def wanted(self) -> list[Any]:
+        """Policies, and names of methods with their defaults."""
+        from skipdit.rehearse.every import lined_up
+
+        return lined_up(self.said) if self.every else self.said
+
+
+def rehearsed(model: Any, name: str, asked: Asked, quiet: bool) -> dict[str, Any]:
+    """{"policy": ...} for one, {"methods": [...]} for several; "out" is the picture that was written."""
+    from skipdit.diffusion import SAMPLERS
+    from skipdit.rehearse.rehearsal import timesteps
+
+    sampler = asked.sampler or SAMPLERS[model.config.prediction][0]
+    times = timesteps(model, asked.steps, sampler)
+    if asked.alone and asked.alone.when.gate and not asked.draw:
+        return {"policy": _undecided(model, asked.alone, times)}
+    told = _told(model, asked, quiet)
+    drawn = {"out": str(_drawn(told, asked.draw, f"{name}: {asked.steps} steps, {sampler}"))} if asked.draw else {}
+    if asked.alone:
+        return {"policy": {"spelling": str(asked.alone), **told[0].as_dict(), "timesteps": times}, **drawn}
+    over = {"steps": asked.steps, "sampler": sampler, "timesteps": times}
+    return {**over, "methods": [each.as_dict() for each in told], **drawn}
+
+
+def _undecided(model: Any, policy: Any, times: list[float]) -> dict[str, Any]:
+    """What is known of a gate beforehand. Raises ValueError where it doesn't fit the model."""
+    from skipdit.core.attach import attach
+
+    with attach(model, policy):
+        return {"spelling": str(policy), "plan": None, "timesteps": times, "report": None}
+
+
+def _told(model: Any, asked: Asked, quiet: bool) -> list[Any]:
+    """The rehearsals, with a bar for who waits."""
+    from skipdit.rehearse.every import rehearsals
+
+    if asked.draw:
+        import matplotlib  # noqa: F401 (missing: said now, not after the work)
+    coming: Iterable[Any] = rehearsals(model, asked.wanted, asked.steps, asked.sampler)
     found = []
-    with progress(quiet=quiet) as shown:
-        task = shown.add_task("rehearsing", total=len(lined_up(said)) if every else len(said))
+    with progress(quiet=quiet) as bar:
+        task = bar.add_task("rehearsing", total=len(asked.wanted))
         for each in coming:
             found.append(each)
-            shown.update(task, advance=1, description=each.policy.partition("(")[0])
+            bar.update(task, advance=1, description=each.policy.partition("(")[0])
     return found
 
 
-def show(rows: Sequence[dict[str, Any]], steps: int, sampler: str) -> None:
-    """A line a policy, as `as_dict` has them (or skipdit.cli.planned), then those that don't fit."""
-    from rich.table import Table
+def _drawn(told: list[Any], path: Path, title: str) -> Path:
+    from skipdit.rehearse import picture
 
-    console = out()
-    fitting, refused = [r for r in rows if "refused" not in r], [r for r in rows if "refused" in r]
-    cell = cell_of(steps, console.width)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=NAME, style="bold cyan")
-    table.add_column(f"{steps} steps, {sampler}", no_wrap=True)
-    for heading in ("computed", "blocks", "ideal", "held"):
-        table.add_column(heading, no_wrap=True, justify="right")
-    for row in fitting:
-        table.add_row(*_line(row, cell))
-    console.print()
-    console.print(table)
-    console.print(f"\n[dim]filled: computed, {f'a cell is {cell} steps; ' if cell > 1 else ''}computed: of what a "
-                  "method ever spares; ideal: speed-up by FLOPs; held: an image[/]")  # fmt: skip
-    if any(row.get("pictures") for row in fitting):
-        console.print("[dim]* a gate, which decides by what it sees: measured on 1 picture[/]")
-    if refused:
-        console.print("\n[bold]Not with their defaults[/]")
-    for row in refused:
-        console.print(f"[cyan]{row['policy']}[/]  {row['refused']}", soft_wrap=True)
-
-
-def cell_of(steps: int, width: int) -> int:
-    """How many steps a cell of the bar stands for, so that a line fits."""
-    return -(-steps // max(10, width - BESIDES))
-
-
-def _line(row: dict[str, Any], cell: int) -> tuple[str, ...]:
-    from rich.markup import escape
-
-    from skipdit.rehearse.rehearsal import brief
-
-    name = escape(brief(row["policy"]))
-    if row["plan"] is None:
-        return name, "[dim]a gate: it decides during the run[/]"
-    report = row.get("report")
-    line = (name, bar(folded(row["plan"], cell)), f"{row['share']:.0%}{' *' if row.get('pictures') else '  '}")
-    if report is None:
-        return (*line, f"{row['run']}/{row['of']}")
-    ideal, held = report["ideal_speedup"], report["bytes_held"]
-    return (
-        *line,
-        f"{report['blocks_run']}/{report['blocks_in_full']}",
-        f"[bold]{ideal:.2f}x[/]" if ideal else "?",
-        f"{held / 1e3:.0f} kB" if held < 1e7 else f"{held / 1e6:.0f} MB",
-    )
+    picture.draw(told, path, title)
+    return path

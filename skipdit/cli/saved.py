@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit.cli import describe, planned
+from skipdit.cli.rehearse import Asked
 
 MODEL, PIPELINE = "config.json", "model_index.json"
 BRANCHES = ("skip_pairs", "skip_join", "skip_width")  # what the config of a converted model says besides
@@ -19,26 +20,30 @@ def holds_foreign(folder: Path) -> bool:
     return (folder / MODEL).is_file() and _read(folder / MODEL).get("_class_name") not in ("DiT", None)
 
 
-def described(folder: Path, said: Sequence[Any], every: bool, steps: int, call: str | None) -> dict[str, Any]:
-    """Every transformer in a folder, by component ("" for a model's own folder), with what policies would spare:
-    those that were said, and every method with its defaults where that is wanted."""
+def described(folder: Path, asked: Asked, call: str | None) -> dict[str, Any]:
+    """Every transformer in a folder, by component ("" for a model's own folder), with what the policies would spare.
+
+    Raises ValueError for what only a model of our own can be asked: its sampler's timesteps, and pictures.
+    """
+    if asked.sampler:
+        raise ValueError(f"--sampler {asked.sampler}: timesteps are evenly spaced for models other than skipdit's own")
+    if asked.draw:
+        raise ValueError(f"--draw {asked.draw}: a picture tells what ran, and here nothing does: leave it out, or name "
+                         "a model of skipdit's own")  # fmt: skip
     index = _read(folder / PIPELINE) if (folder / PIPELINE).is_file() else None
     models = {"": _empty(folder)} if index is None else _components(folder, index)
-    from skipdit.rehearse.every import lined_up
-
     backbones = _backbones(folder, models, index, call)
     found = {}
     for name, backbone in backbones.items():
         found[name] = describe.description(models[name], backbone, _read(folder / name / MODEL))
-        pairs = found[name]["skips"]["pairs"]
-        if every or len(said) > 1:
-            wanted = lined_up(said) if every else said
-            found[name]["methods"] = [planned.plan(models[name], backbone, each, steps, pairs) for each in wanted]
-        elif said:
-            rehearsed = describe.rehearsed(models[name], backbone, said[0], steps, pairs)
-            found[name]["policy"] = {"spelling": str(said[0]), **rehearsed}
+        model, pairs = models[name], found[name]["skips"]["pairs"]
+        if asked.alone:
+            rehearsed = describe.rehearsed(model, backbone, asked.alone, asked.steps, pairs)
+            found[name]["policy"] = {"spelling": str(asked.alone), **rehearsed}
+        elif asked.anything:
+            found[name]["methods"] = [planned.plan(each, model, backbone, asked.steps, pairs) for each in asked.wanted]
     kind = (index or found[""])["_class_name" if index else "class"]
-    return {"class": kind, "steps": steps, "transformers": found}
+    return {"class": kind, "steps": asked.steps, "transformers": found}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,19 +18,16 @@ class Refused(NamedTuple):
         return {"policy": self.policy, "refused": self.reason}
 
 
-def every_method(
-    model: Any, steps: int, sampler: str | None = None, said: Sequence[Policy] = ()
+def rehearsals(
+    model: Any, wanted: Sequence[Policy | str], steps: int, sampler: str | None = None
 ) -> Iterator[Rehearsal | Refused]:
-    """Every method with its defaults, by name. Policies that were said come in their method's place, plans first.
+    """Policies, and methods by their names: with their defaults, which may not fit.
 
-    Raises ValueError for a sampler that the model doesn't have, and for a said policy that doesn't fit.
+    Raises ValueError for a sampler that the model doesn't have, and for a policy that doesn't fit.
     """
     timesteps(model, steps, sampler)
-    for policy in lined_up(said):
-        if isinstance(policy, str):
-            yield _by_default(policy, model, steps, sampler)
-        else:
-            yield rehearse(model, policy, steps, sampler)
+    for each in wanted:
+        yield (_by_default if isinstance(each, str) else rehearse)(model, each, steps, sampler)
 
 
 def lined_up(said: Sequence[Policy] = ()) -> list[Policy | str]:
@@ -48,14 +45,17 @@ def default(name: str) -> Policy | Refused:
     try:
         return parse(name)
     except ValueError as error:
-        return Refused(name, str(error).removeprefix(f"policy {name!r}: "))
+        return refused(name, error)
 
 
-def _by_default(name: str, model: Any, steps: int, sampler: str | None) -> Rehearsal | Refused:
+def refused(name: str, error: Exception) -> Refused:
+    """With the reason that was given, but for the name."""
+    return Refused(name, str(error).removeprefix(f"policy {name!r}: ").removeprefix(f"{name} "))
+
+
+def _by_default(model: Any, name: str, steps: int, sampler: str | None) -> Rehearsal | Refused:
     policy = default(name)
-    if isinstance(policy, Refused):
-        return policy
     try:
-        return rehearse(model, policy, steps, sampler)
+        return policy if isinstance(policy, Refused) else rehearse(model, policy, steps, sampler)
     except (ValueError, TypeError) as error:
-        return Refused(name, str(error))
+        return refused(name, error)

@@ -12,6 +12,7 @@ from skipdit.rehearse.rehearsal import Rehearsal, brief
 COMPUTED, OTHER = "#2f6f4f", "#d5c6e6"
 STAND_INS = {"held": "#e3e4de", "residual": "#f3d9a4", "forecast": "#b9d3ea"}  # light, beside the computed
 INK, FAINT = "#181820", "#74767f"
+HEAD, HIGH, GAP, LINE = 1.05, 1.2, 0.78, 0.17  # inches: above the panels, of one, between two, of a line of text
 MEANING = {
     "held": "held: the last output, as it was",
     "residual": "residual: the fresh input plus the last change",
@@ -26,22 +27,23 @@ def draw(told: Sequence[Rehearsal | Refused], path: Path, title: str) -> None:
     shown = [each for each in told if isinstance(each, Rehearsal)]
     columns = min(4, max(1, len(shown)))
     rows = -(-len(shown) // columns) or 1
+    width = 3.6 * max(2, columns)  # inches, as all here
     below = _reasons([each for each in told if isinstance(each, Refused)], 44 * max(2, columns))
-    width, head, foot = 3.6 * max(2, columns), 0.85, 0.3 + 0.17 * len(below)  # inches, as all here
-    height = head + 1.95 * rows + foot
+    foot = LINE * (len(below) + 1) if below else 0
+    height = HEAD + HIGH * rows + GAP * (rows - 1) + 0.3 + foot
     figure = Figure(figsize=(width, height))
     figure.subplots_adjust(
-        left=0.45 / width, right=1 - 0.2 / width, top=1 - (head + 0.4) / height, bottom=(foot + 0.35) / height,
-        wspace=0.14, hspace=0.62,
+        left=0.45 / width, right=1 - 0.3 / width, top=1 - HEAD / height, bottom=(0.3 + foot) / height,
+        wspace=0.16, hspace=GAP / HIGH,
     )  # fmt: skip
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, each in zip(panels, shown, strict=False):
         _panel(axes, each)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    _legend(figure, shown, title, 1 - 0.1 / height)
+    _legend(figure, shown, title, 1 - 0.08 / height)
     for line, text in enumerate(reversed(below)):
-        figure.text(0.45 / width, (0.14 + 0.17 * line) / height, text, fontsize=7, color=FAINT)
+        figure.text(0.45 / width, (0.1 + LINE * line) / height, text, fontsize=7, color=FAINT)
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=110, pil_kwargs={"optimize": True})
 

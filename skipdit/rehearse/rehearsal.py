@@ -1,4 +1,4 @@
-"""One policy rehearsed on a model: which blocks or parts were computed at which steps, read from the run's own trace."""
+"""One policy rehearsed on a model: what was computed at each step, block by block, read from the run's own trace."""
 
 import re
 from dataclasses import dataclass, replace
