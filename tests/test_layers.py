@@ -30,6 +30,7 @@ BELOW = {
     "sample": {"branches", "catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
     "plan": {"aside", "diffusion", "methods", "metrics", "results", "sample"},
+    "rehearse": {"aside", "catalog", "diffusion", "sample"},
     "bench": {
         *("attach", "backbones", "catalog", "compile", "data", "diffusion", "methods", "metrics", "results", "sample"),
         "train",

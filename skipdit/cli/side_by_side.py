@@ -6,7 +6,7 @@ from typing import Any
 from skipdit.cli.bar import bar, folded
 from skipdit.cli.terminal import out
 
-FIGURES = 36  # columns that the figures take, with what lies between
+FIGURES = 34  # columns that the figures take, with what lies between
 NAMES = (20, 34)  # columns of the names, at least and at most
 
 
