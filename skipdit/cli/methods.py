@@ -19,7 +19,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="Explain one: its paper, its parameters.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Explain one: its paper, its parameters.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print {name: caption} as one JSON line.")] = False,
 ) -> None:
     """List the caching methods and what the sampler can spare, or explain one of them."""

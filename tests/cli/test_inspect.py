@@ -1,4 +1,4 @@
-"""skipdit inspect on what diffusers saved: models and pipelines, known to the table or not."""
+"""skipdit inspect: every method on our own model, and what diffusers saved, known to the table or not."""
 
 import importlib
 import json
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from skipdit.backbones.diffusers import TABLE
@@ -44,6 +45,96 @@ def saved(tmp_path_factory):
         return root / name
 
     return folder
+
+
+# ---- every method on a model of our own
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    """(what is told, the picture): all methods, two of them said otherwise."""
+    path = tmp_path_factory.mktemp("drawn") / "methods.png"
+    said = ("--policy", "dbcache(front=2, warmup=1)", "--policy", "skip_plan((0, 1, 2, 1, 0, 1))")
+    return found("emoji-skip", "--methods", "--steps", 6, *said, "--draw", path), path
+
+
+def test_every_method_is_told_once(every):
+    from skipdit.catalog import Catalog
+
+    told, path = every
+    assert [each["policy"].partition("(")[0] for each in told["methods"]] == Catalog("skipdit.methods").names()
+    assert (told["steps"], told["sampler"], len(told["timesteps"])) == (6, "ddim", 6)
+    assert told["out"] == str(path)
+    with Image.open(path) as page:
+        assert page.format == "PNG"
+
+
+def test_figures_bars_and_cells_agree(every):
+    fitting = {each["policy"].partition("(")[0]: each for each in every[0]["methods"] if "refused" not in each}
+    assert {"skip_cache", "fora", "dbcache", "skip_plan", "teacache", "speca"} <= set(fitting)
+    for each in fitting.values():
+        rows, report = each["computed"], each["report"]
+        assert len(rows) == len(each["rows"]) in (8, 16)
+        assert {len(row) for row in rows} == {6} == {len(each["plan"])}
+        if len(rows) == 8:
+            assert sum(row.count("1") for row in rows) == report["blocks_run"]
+        assert sum(all(row[step] == "1" for row in rows) for step in range(6)) == report["computed"]
+    assert fitting["skip_cache"]["plan"] == [1, 0, 1, 0, 1, 0]
+    outer = ["111111", "101010", "100010", "100010"]  # K = 0, 1, 2, 1, 0, 1
+    assert fitting["skip_plan"]["computed"] == outer + outer[::-1]
+    assert [fitting[name]["pictures"] for name in ("skip_cache", "dbcache", "teacache")] == [0, 1, 1]
+    assert [fitting[name]["stand_in"] for name in ("fora", "dbcache", "hermite")] == ["held", "residual", "forecast"]
+
+
+def test_a_line_a_method_and_why_the_others_do_not_fit():
+    text = call("emoji-skip", "--methods", "--steps", 6, "--policy", "fora(every=2)").output
+    lines = {line.split("(")[0].split(" ")[0]: line for line in text.splitlines()}
+    assert "█░█░█░" in lines["skip_cache"]
+    assert "33/48" not in lines["fora"]
+    assert "48/48" in lines["fora"]
+    assert lines["skip_cache"].split()[2:5] == ["50%", "30/48", "1.60x"]
+    assert "%*" in lines["teacache"]
+    assert "measured on 1 picture" in text
+    assert "needs ratios: skipdit methods magcache explains" in lines["magcache"]
+    assert "has no part 'cross'; its parts are ['attn', 'mlp']" in lines["t_gate"]
+
+
+def test_policies_side_by_side_without_the_others():
+    told = found("emoji-skip", "--policy", "fora(every=2)", "--policy", "skip_cache(every=3)", "--steps", 4)
+    assert [each["policy"] for each in told["methods"]] == ["fora(every=2)", "skip_cache(every=3)"]
+
+
+def test_a_picture_of_one_policy(tmp_path):
+    path = tmp_path / "one.png"
+    gate = found("emoji-skip", "--policy", "first_block(threshold=0.3)", "--steps", 6)["policy"]
+    assert (gate["plan"], gate["report"]) == (None, None)
+    text = call("emoji-skip", "--policy", "first_block(threshold=0.3)", "--steps", 6, "--draw", path).output
+    assert "measured on 1 picture" in text
+    assert "of 6 steps computed" in text
+    assert path.stat().st_size > 0
+
+
+def test_a_bar_fits_the_window():
+    from skipdit.cli.bar import folded
+    from skipdit.cli.side_by_side import widths
+
+    assert widths(50, 80) == (20, 2)
+    assert widths(50, 120) == (34, 1)
+    assert folded([1, 0, 1, 1, 0], 2) == [0.5, 1, 0]
+
+
+def test_a_method_is_explained_in_its_files_words():
+    text = CliRunner().invoke(app, ["methods", "fora"], env={"COLUMNS": "200"}).output
+    for words in (
+        "arXiv 2407.01425",
+        "Held: one tensor",
+        "fora(every=3, parts=('attn', 'mlp'))",
+        "one full step, then",
+    ):
+        assert words in text
+    assert text.rstrip().endswith('$ skipdit inspect MODEL --policy "fora(every=3)"')
+    text = CliRunner().invoke(app, ["methods", "magcache"], env={"COLUMNS": "200"}).output
+    assert text.rstrip().endswith('--policy "magcache(ratios=...)"')
 
 
 # ---- models
@@ -126,6 +217,23 @@ def test_a_policy_that_spares_parts(saved):
     assert gated["plan"] is None
 
 
+def test_every_method_on_what_diffusers_saved(saved):
+    folder = saved("pixart-alpha") / "transformer"
+    told = {
+        each["policy"].partition("(")[0]: each
+        for each in found(folder, "--methods", "--steps", 4)["transformers"][""]["methods"]
+    }
+    assert told["skip_cache"]["plan"] == [1, 0, 1, 0]
+    assert (told["skip_cache"]["run"], told["skip_cache"]["of"]) == (16, 24)
+    assert (told["fora"]["run"], told["fora"]["of"]) == (24, 48)
+    assert told["t_gate"]["plan"] is not None, "it has cross-attention"
+    assert told["first_block"]["plan"] is None
+    assert "reaches past" in told["blockdance"]["refused"]
+    text = call(folder, "--methods", "--steps", 4).output
+    assert "a gate: decides as it runs" in text
+    assert "█░█░" in text
+
+
 # ---- pipelines
 
 
@@ -167,6 +275,12 @@ def test_an_unknown_class_is_inferred_from_one_step_of_its_pipeline(saved, monke
 def test_what_can_not_be_shown_is_refused_by_name(saved, tmp_path):
     folder = saved("pixart-alpha") / "transformer"
     assert "evenly spaced" in refused(folder, "--sampler", "ddim")
+    assert "nothing does" in refused(folder, "--methods", "--draw", tmp_path / "x.png")
+    assert "say --methods or --policy" in refused("emoji-skip", "--draw", tmp_path / "x.png")
+    assert "leaves no block" in refused("emoji-skip", "--methods", "--policy", "skip_cache(branch=4)", "--steps", 2)
+    assert "nonsense" in refused("emoji-skip", "--methods", "--sampler", "nonsense")
+    assert "magcache needs ratios" in refused("emoji-skip", "--policy", "magcache")
+    assert not (tmp_path / "x.png").exists()
     assert "leaves no block to spare" in refused(folder, "--policy", "skip_cache(branch=3)")
     (tmp_path / "config.json").write_text('{"_class_name": "NoTransformer"}')
     assert "NoTransformer, which the installed diffusers lacks" in refused(tmp_path)
