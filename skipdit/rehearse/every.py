@@ -27,7 +27,10 @@ def rehearsals(
     """
     timesteps(model, steps, sampler)
     for each in wanted:
-        yield (_by_default if isinstance(each, str) else rehearse)(model, each, steps, sampler)
+        if isinstance(each, str):
+            yield _by_default(model, each, steps, sampler)
+        else:
+            yield rehearse(model, each, steps, sampler)
 
 
 def lined_up(said: Sequence[Policy] = ()) -> list[Policy | str]:

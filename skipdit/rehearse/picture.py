@@ -54,11 +54,13 @@ def _panel(axes: Any, told: Rehearsal) -> None:
 
     steps, blocks = len(told.times), told.rows[-1][0] + 1
     height = blocks / len(told.rows)  # of a row, where a block is 1 high
+    coarse = steps <= 100 and len(told.rows) <= 32  # or else lines between the cells would be all there is
     axes.pcolormesh(
         range(steps + 1), [height * row for row in range(len(told.rows) + 1)], told.computed, vmin=0, vmax=1,
-        cmap=ListedColormap([STAND_INS.get(told.stand_in, OTHER), COMPUTED]), edgecolors="white", linewidth=0.35,
+        cmap=ListedColormap([STAND_INS.get(told.stand_in, OTHER), COMPUTED]),
+        edgecolors="white" if coarse else "none", linewidth=0.35,
     )  # fmt: skip
-    if height < 1:
+    if height < 1 and coarse:
         axes.hlines(range(1, blocks), 0, steps, color="white", linewidth=1.6)
         for row, (block, part) in enumerate(told.rows):
             if block == blocks - 1:
@@ -66,7 +68,8 @@ def _panel(axes: Any, told: Rehearsal) -> None:
     axes.set(xlim=(0, steps), ylim=(0, blocks))
     axes.set_yticks([0.5, blocks - 0.5], ["0", str(blocks - 1)])
     axes.set_xticks([0.5, steps - 0.5], ["step 0", str(steps - 1)])
-    axes.set_ylabel("block", fontsize=6.5, color=FAINT, labelpad=-3)
+    parts = "" if height == 1 or coarse else f" ({', '.join(part for block, part in told.rows if not block)})"
+    axes.set_ylabel(f"block{parts}", fontsize=6.5, color=FAINT, labelpad=-3)
     axes.tick_params(length=0, labelsize=6.5, labelcolor=FAINT, pad=2)
     axes.spines[:].set_visible(False)
     axes.text(0, 1.17, _cut(brief(told.policy), 46), transform=axes.transAxes, fontsize=8.5, color=INK, weight="bold")

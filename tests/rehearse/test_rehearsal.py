@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def plain():
-    """Tiny, without styles and without guidance; all of it as large as can be told apart from zeros."""
+    """Tiny, without styles and without guidance."""
     torch.manual_seed(0)
     sizes = dict(hidden_size=32, depth=4, num_heads=2, num_classes=3, class_dropout_prob=0.0, learn_sigma=False)
     return DiT(input_size=8, in_channels=3, **sizes).eval()
@@ -165,3 +165,14 @@ def test_a_picture_is_written_whole_or_not_at_all(told, tmp_path, monkeypatch):
 def test_refusals_alone_are_a_picture_too(told, tmp_path):
     picture.draw(told[2:], tmp_path / "picture.png", "none")
     assert (tmp_path / "picture.png").stat().st_size > 0
+
+
+def test_many_cells_are_drawn_without_lines_between_them(told, tmp_path):
+    from dataclasses import replace
+
+    rows = tuple((block, part) for block in range(28) for part in ("attn", "mlp"))
+    deep = replace(told[0], rows=rows, computed=told[0].computed[:1] * 56)
+    picture.draw([deep], tmp_path / "picture.png", "deep")
+    with Image.open(tmp_path / "picture.png") as page:
+        counts = {colour: count for count, colour in page.convert("RGB").getcolors(1 << 20)}
+    assert counts[(0x2F, 0x6F, 0x4F)] + counts[(0xE3, 0xE4, 0xDE)] > 90_000, "of about 700 x 132"
