@@ -15,7 +15,7 @@ BELOW = {
     "diffusion": set(),
     "data": {"aside"},
     "networks": set(),
-    "metrics": {"networks"},
+    "metrics": {"aside", "networks"},
     "methods": {"catalog"},
     "backbones": set(),
     "attach": {"backbones"},
