@@ -31,6 +31,7 @@ BELOW = {
     "train": {"aside", "data", "diffusion"},
     "plan": {"aside", "diffusion", "methods", "metrics", "results", "sample"},
     "rehearse": {"aside", "catalog", "diffusion", "sample"},
+    "evaluate": {"aside", "attach", "catalog", "data", "metrics", "networks", "plan", "sample"},
     "bench": {
         *("attach", "backbones", "catalog", "compile", "data", "diffusion", "methods", "metrics", "results", "sample"),
         "train",

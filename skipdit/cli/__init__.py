@@ -1,4 +1,4 @@
-"""The command line: skipdit demo | sample | train | data | convert | inspect | methods | tune | weights."""
+"""The command line: skipdit demo | sample | train | data | convert | inspect | methods | tune | eval | weights."""
 
 import os
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from skipdit import __version__
-from skipdit.cli import convert, data, demo, inspect, methods, sample, train, tune, weights
+from skipdit.cli import convert, data, demo, evaluate, inspect, methods, sample, train, tune, weights
 from skipdit.cli.terminal import complain, examples
 
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
@@ -79,6 +79,7 @@ convert.add_to(app)
 inspect.add_to(app)
 methods.add_to(app)
 tune.add_to(app)
+evaluate.add_to(app)
 weights.add_to(app)
 
 

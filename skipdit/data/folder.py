@@ -20,7 +20,7 @@ def read_class_folders(folder: Path, size: int) -> ImageSet:
     classes = tuple(name for name, paths in inside.items() if paths)
     if not classes:
         raise ValueError(f"{folder} holds no pictures in class folders: expected {folder}/<class>/<picture>.png")
-    x = np.stack([_square(path, size) for name in classes for path in inside[name]])  # (N, size, size, 3)
+    x = np.stack([square(path, size) for name in classes for path in inside[name]])  # (N, size, size, 3)
     y = torch.tensor([label for label, name in enumerate(classes) for _ in inside[name]])  # (N,)
     return ImageSet(torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), y, None, classes)  # (N, 3, size, size)
 
@@ -29,7 +29,7 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _square(path: Path, size: int) -> np.ndarray:
+def square(path: Path, size: int) -> np.ndarray:
     """(size, size, 3) uint8: transparent parts become white, the centre is kept."""
     try:
         with Image.open(path) as picture:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 
 class Gaussian(NamedTuple):
-    """Mean (D,) and covariance (D, D) of `total` features, in float64."""
+    """Mean (D,) and covariance C (D, D) of `total` features, in float64, and an L (D, R) with L L^T = C if known."""
 
     mean: Tensor
     cov: Tensor
     total: int
+    root: Tensor | None = None
 
 
 def gaussian(features: Tensor, rows: int = 4096) -> Gaussian:
@@ -20,6 +21,9 @@ def gaussian(features: Tensor, rows: int = 4096) -> Gaussian:
     if features.dim() != 2 or count < 2:
         raise ValueError(f"fid: features are (N, D) with at least two rows, not {tuple(features.shape)}")
     mean = features.double().mean(0)
+    if count <= len(mean):  # the centred features are a root themselves: nothing to decompose
+        root = (features.double() - mean).T / (count - 1) ** 0.5  # (D, N)
+        return Gaussian(mean, root @ root.T, count, root)
     cov = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
     for part in features.split(rows):
         centred = part.double() - mean
@@ -41,12 +45,14 @@ def fid(candidate: Tensor | Gaussian, reference: Tensor | Gaussian) -> float:
     if one.mean.shape != other.mean.shape:
         raise ValueError(f"fid: features of {len(one.mean)} against {len(other.mean)} dimensions")
     shift = (one.mean - other.mean).square().sum()
-    spread = torch.linalg.svdvals(_root(one.cov).T @ _root(other.cov)).sum()
+    spread = torch.linalg.svdvals(_root(one).T @ _root(other)).sum()
     return (shift + one.cov.trace() + other.cov.trace() - 2 * spread).item()
 
 
-def _root(cov: Tensor) -> Tensor:
+def _root(of: Gaussian) -> Tensor:
     """L (D, R) with L L^T = C, directions without variance left out."""
-    values, vectors = torch.linalg.eigh(cov)  # ascending
+    if of.root is not None:
+        return of.root
+    values, vectors = torch.linalg.eigh(of.cov)  # ascending
     kept = values > values[-1] * 1e-15
     return vectors[:, kept] * values[kept].sqrt()

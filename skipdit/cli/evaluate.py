@@ -1,0 +1,205 @@
+"""skipdit eval: score a folder of images, or a model, against a reference."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipdit.cli.terminal import err, examples, out, print_json, progress
+
+SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
+PAIRS = ("psnr", "ssim", "lpips")
+MEANING = {  # figure: what is good
+    "fid": "lower is nearer, 0 for equal sets",
+    "sfid": "lower is nearer, of where things are",
+    "kid": "0 on average for samples of one distribution",
+    "kid_std": "deviation of kid over its subsets",
+    "precision": "share of these that look like the reference",
+    "recall": "share of the reference that could be among these",
+    "density": "near 1 or more where these lie among the reference",
+    "coverage": "share of the reference that has one of these nearby",
+    "psnr": "dB, of pairs",
+    "ssim": "1 for equal pairs",
+    "lpips": "0 for equal pairs",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "eval",
+        epilog=examples(
+            "skipdit eval data/emoji --size 32 --save out/emoji32.safetensors",
+            "skipdit eval emoji-skip out/emoji32.safetensors --count 1000 --out out/full",
+            'skipdit eval emoji-skip data/emoji --count 1000 --policy "skip_cache(every=2)" --out out/cached',
+            "skipdit eval out/cached out/full --metrics psnr,ssim,lpips",
+        ),
+    )(evaluate)
+
+
+def evaluate(
+    images: Annotated[str, typer.Argument(help="A folder of images; or a model: shipped, a folder, owner/name.")],
+    reference: Annotated[
+        Path | None, typer.Argument(help="A folder of images or a statistics file; left out to --save alone.")
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help=f"Of sets: {', '.join(SETS)}; of pairs, two folders: {', '.join(PAIRS)}.")
+    ] = ",".join(SETS),
+    size: Annotated[
+        int | None,
+        typer.Option(min=8, help="Reduce pictures to this side.", show_default="the model's, or as they are"),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the statistics of IMAGES here (.safetensors).")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Images that a model draws.")] = 1000,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Where a model's images go, in shards.")] = Path(
+        "out/eval"
+    ),
+    part: Annotated[
+        str | None, typer.Option(help="Draw only part I/N, such as 0/4, and stop; others draw theirs.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of labels and noise.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 64,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON line.")] = False,
+) -> None:
+    """Score a folder of images, or a model that draws them first, against a reference.
+
+    A model draws the reference's labels and styles where that is a data set, all of them evenly otherwise. Its images
+    are kept in shards: the same command goes on where it was interrupted. The networks come with skipdit weights fetch.
+    """
+    wanted = _wanted(metrics, reference, save)
+    import torch
+
+    from skipdit.evaluate.generate import Drawing
+
+    if threads:
+        torch.set_num_threads(threads)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    drawing = Drawing(policy or "", steps, guidance, seed, sampler, batch)
+    with progress(quiet=as_json) as bar:
+        drawn, size = _drawn(images, reference, folder, count, part, size, drawing, device, bar)
+        if drawn is None:
+            err().print(
+                f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored", soft_wrap=True
+            )
+            return
+        figures, words = _scores(drawn, reference, size, wanted, save, device, bar)
+    _print(figures, words, drawn.folder, drawing, device, as_json)
+
+
+def _wanted(metrics: str, reference: Path | None, save: Path | None) -> list[str]:
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    for name in names:
+        if name not in (*SETS, *PAIRS):
+            raise ValueError(f"no metric {name!r}: of sets there are {', '.join(SETS)}; of pairs {', '.join(PAIRS)}")
+    if reference is None and save is None:
+        raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
+    return names if reference else []
+
+
+def _drawn(
+    images: str,
+    reference: Path | None,
+    folder: Path,
+    count: int,
+    part: str | None,
+    size: int | None,
+    drawing: Any,
+    device: str,
+    bar: Any,
+) -> tuple[Any, int | None]:
+    """(the images, their size if it is a must): opened, or drawn by a model; None after one part of several."""
+    from skipdit.backbones.dit import DiT, shipped
+    from skipdit.evaluate.generate import generate
+    from skipdit.evaluate.images import open_images
+
+    path = Path(images)
+    if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
+        return open_images(path, size), size
+    model = DiT.from_pretrained(images).to(device)
+    if model.config.in_channels != 3:
+        raise ValueError(f"{images} draws latents: decode them into a folder of pictures, and name that")
+    side = model.config.input_size
+    if size not in (None, side):
+        raise ValueError(f"{images} draws {side} x {side} pixels, so --size {size} can't be had: leave it out")
+    like = open_images(reference, side).labelled if reference and reference.is_dir() else None
+    task = bar.add_task("drawing", total=count)
+    generate(model, folder, count, drawing, like, _part(part), lambda done, total: bar.update(task, completed=done))
+    return (None if part else open_images(folder).first(count)), side
+
+
+def _part(said: str | None) -> tuple[int, int]:
+    """ "1/4" -> (1, 4). Raises ValueError."""
+    number, _, of = (said or "0/1").partition("/")
+    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise ValueError(f"--part {said} is none: give I/N with I from 0 to N - 1, such as 0/4")
+    return int(number), int(of)
+
+
+def _scores(
+    candidate: Any,
+    reference: Path | None,
+    size: int | None,
+    wanted: list[str],
+    save: Path | None,
+    device: str,
+    bar: Any,
+) -> tuple[dict[str, Any], str]:
+    """(figures, the reference in words)."""
+    from skipdit.evaluate.images import open_images
+    from skipdit.evaluate.scores import scores_of_pairs, scores_of_sets, summarised
+    from skipdit.metrics.statistics import load_statistics, save_statistics
+
+    def teller(what: str, total: int) -> Any:
+        task = bar.add_task(what, total=total)
+        return lambda done, total: bar.update(task, completed=done, total=total)
+
+    figures: dict[str, Any] = {"images": candidate.count}
+    of_sets, of_pairs = ([name for name in wanted if name in known] for known in (SETS, PAIRS))
+    known = open_images(reference, size) if reference and reference.is_dir() else None
+    if of_pairs:
+        if known is None:
+            raise ValueError(f"{', '.join(of_pairs)} compare pairs: the reference must be a folder, not {reference}")
+        figures |= scores_of_pairs(candidate, known, of_pairs, device, teller("pairs", candidate.count))
+    if of_sets or save:
+        stats = load_statistics(reference) if of_sets and reference and known is None else None
+        found = summarised(candidate, device, teller("looking", candidate.count))
+        if save:
+            save_statistics(found, save)
+        if of_sets:
+            against = summarised(known, device, teller("reference", known.count)) if known else stats
+            assert against is not None
+            figures["reference_images"] = against.count
+            figures |= scores_of_sets(found, against, of_sets)
+            return figures, f"{reference} ({against.source})"
+    return figures, str(reference or save)
+
+
+def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, device: str, as_json: bool) -> None:
+    from rich.table import Table
+
+    from skipdit.results import Provenance, Record
+
+    record = Record(
+        f"eval {folder}", drawing.policy, {**figures, "reference": words},
+        Provenance.here("float32", drawing.batch, drawing.steps, drawing.seed, device),
+    )  # fmt: skip
+    if as_json:
+        import json
+
+        return print_json(json.loads(record.to_json()))
+    console = out()
+    console.print(f"[bold]{folder}[/]: {figures['images']} images, against {words}", soft_wrap=True)
+    table = Table(box=None, show_header=False)
+    for figure, value in figures.items():
+        if figure in MEANING:
+            table.add_row(figure, "∞" if value is None else f"{value:.4g}", f"[dim]{MEANING[figure]}[/]")
+    console.print(table)
+    if "fid" in figures and figures["images"] < 10_000:
+        console.print("[dim]FID, precision and recall depend on the count: compare equal counts alone[/]")

@@ -1,0 +1,147 @@
+"""The images in a folder, whatever lies there: shards of ours, a built data set, or pictures; a few at a time."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from skipdit.data.folder import SUFFIXES, square
+from skipdit.data.images import ImageSet, read_images
+
+SHARDS = "images-?????.npz"
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images.
+
+    names      one each, or None where they have none: pairs are found by name, or else by order
+    batches    (most at a time) -> uint8 tensors (B, 3, H, W), each of one size
+    labelled   the data set with its labels and styles, where it is one
+    """
+
+    folder: Path
+    count: int
+    names: list[str] | None
+    batches: Callable[[int], Iterator[Tensor]]
+    labelled: ImageSet | None = None
+
+    def first(self, count: int) -> "Images":
+        """The first `count` images alone. Raises ValueError where there are fewer."""
+        if count > self.count:
+            raise ValueError(f"{self.folder} holds {self.count} images, not {count}")
+        return replace(
+            self,
+            count=count,
+            names=self.names and self.names[:count],
+            batches=lambda most: _until(self.batches(most), count),
+        )
+
+
+def open_images(folder: Path, size: int | None = None) -> Images:
+    """The images in a folder and below, as they are, or `size` pixels a side: reduced, the centre kept.
+
+    Raises FileNotFoundError for a missing folder, ValueError for one without images.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: name a folder of images, or a model")
+    if (folder / "images.npz").is_file():
+        data = read_images(folder)
+        data = data if size is None else data.resized(size)
+        return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data)
+    if shards := sorted(folder.glob(SHARDS)):
+        counts = [len(read_shard(path)) for path in shards]
+        return Images(folder, sum(counts), None, lambda most: _shards(shards, most, size))
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise ValueError(f"{folder} holds no images: neither pictures, nor images.npz, nor {SHARDS}")
+    names = [str(path.relative_to(folder).with_suffix("")) for path in paths]
+    return Images(folder, len(paths), names, lambda most: _pictures(paths, most, size))
+
+
+def _until(batches: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    for batch in batches:
+        if count <= 0:
+            return
+        yield batch[:count]
+        count -= len(batch)
+
+
+def read_shard(path: Path) -> Tensor:
+    """Images (B, 3, H, W) uint8. Raises ValueError for a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x = arrays["x"]
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it; the command that drew it draws it again") from error
+    return torch.from_numpy(x)
+
+
+def _shards(paths: list[Path], most: int, size: int | None) -> Iterator[Tensor]:
+    for path in paths:
+        x = read_shard(path)
+        if size not in (None, x.shape[-1]):
+            raise ValueError(f"{path} holds images of {x.shape[-1]} pixels, not {size}: leave the size out")
+        yield from x.split(most)
+
+
+def _pictures(paths: list[Path], most: int, size: int | None) -> Iterator[Tensor]:
+    """Pictures of one size that follow each other are a batch."""
+    held: list[Tensor] = []
+    for picture in (_picture(path, size) for path in paths):
+        if held and (len(held) == most or held[0].shape != picture.shape):
+            yield torch.stack(held)
+            held = []
+        held.append(picture)
+    yield torch.stack(held)
+
+
+def _picture(path: Path, size: int | None) -> Tensor:
+    """(3, H, W) uint8, on white where it is transparent."""
+    if size is not None:
+        return torch.from_numpy(square(path, size)).permute(2, 0, 1)
+    try:
+        with Image.open(path) as picture:
+            rgba = picture.convert("RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a readable picture ({error}): remove or replace it") from error
+    page = Image.new("RGBA", rgba.size, "white")
+    page.alpha_composite(rgba)
+    return torch.from_numpy(np.array(page.convert("RGB"))).permute(2, 0, 1)
+
+
+def pairs(candidate: Images, reference: Images, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of both sets side by side. Raises ValueError for sets that don't pair up."""
+    if candidate.count != reference.count or candidate.names != reference.names:
+        raise ValueError(
+            f"{candidate.folder} and {reference.folder} don't pair up: {candidate.count} and {reference.count} images"
+            f"{_first_difference(candidate.names, reference.names)}"
+        )
+    left, right = (_singly(images) for images in (candidate, reference))
+    for a, b in zip(left, right, strict=True):
+        if a.shape != b.shape:
+            raise ValueError(f"pairs are of one size, not {tuple(a.shape[1:])} and {tuple(b.shape[1:])}: name a size")
+    left, right = (_singly(images) for images in (candidate, reference))
+    while batch := list(islice(zip(left, right, strict=True), most)):
+        if len({a.shape for a, _ in batch}) > 1:
+            yield from ((a[None], b[None]) for a, b in batch)
+        else:
+            yield torch.stack([a for a, _ in batch]), torch.stack([b for _, b in batch])
+
+
+def _singly(images: Images) -> Iterator[Tensor]:
+    return (image for batch in images.batches(256) for image in batch)
+
+
+def _first_difference(one: list[str] | None, other: list[str] | None) -> str:
+    if one is None or other is None:
+        return ", by order" if one is other else ", and only one set has names"
+    alone = sorted(set(one) ^ set(other))
+    return f"; {alone[0]} is in one alone" if alone else ""

