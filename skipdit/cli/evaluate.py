@@ -8,7 +8,7 @@ import typer
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
-PAIRS = ("psnr", "ssim", "lpips")
+PAIRS = ("psnr", "ssim", "lpips", "dists")
 MEANING = {  # figure: what is good
     "fid": "lower is nearer, 0 for equal sets",
     "sfid": "lower is nearer, of where things are",
@@ -21,6 +21,7 @@ MEANING = {  # figure: what is good
     "psnr": "dB, of pairs",
     "ssim": "1 for equal pairs",
     "lpips": "0 for equal pairs",
+    "dists": "0 for equal pairs",
 }
 
 

@@ -6,6 +6,7 @@ import torch
 
 from skipdit.evaluate.images import Images, pairs
 from skipdit.metrics.density_coverage import density_coverage
+from skipdit.metrics.dists import dists
 from skipdit.metrics.fid import fid
 from skipdit.metrics.kid import kid
 from skipdit.metrics.lpips import lpips
@@ -25,7 +26,7 @@ OF_SETS = {
     "precision_recall": lambda one, other: precision_recall(one.features, other.features)._asdict(),
     "density_coverage": lambda one, other: density_coverage(one.features, other.features)._asdict(),
 }
-OF_PAIRS = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
+OF_PAIRS = {"psnr": psnr, "ssim": ssim, "lpips": lpips, "dists": dists}
 
 
 def seen(images: Images, device: str = "cpu", batch_size: int = 32, on_image: Told = lambda done, total: None) -> Seen:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipdit.networks.fetch import weights
+from skipdit.networks.resize import resized
 from skipdit.networks.unpickle import read_script
 
 SIDE = 299
@@ -160,7 +161,7 @@ def look(images: Tensor, batch_size: int = 32, on_batch: Callable[[int], None] =
     net = inception(str(images.device))
     seen = []
     for batch in images.split(batch_size):
-        seen.append(Seen(*(part.cpu() for part in net(resized(eight_bits(batch))))))
+        seen.append(Seen(*(part.cpu() for part in net(prepared(batch)))))
         on_batch(sum(len(part.pool) for part in seen))
     return Seen(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
@@ -172,15 +173,6 @@ def eight_bits(images: Tensor) -> Tensor:
     return images.float().expand(-1, 3, -1, -1)
 
 
-def resized(images: Tensor) -> Tensor:
-    """(N, 3, H, W) in 0 ... 255 -> (N, 3, 299, 299), (x - 128) / 128, by TensorFlow 1's bilinear filter.
-
-    It takes the value at place i * H / 299, not at (i + 1/2) * H / 299 - 1/2 as torch does; all FIDs of TensorFlow and
-    of StyleGAN were made so, and half a pixel moves them.
-    """
-    count, channels, high, wide = images.shape
-    shift = [1 / side - 1 / SIDE for side in (wide, high)]  # half a step, in the grid's units of half an image
-    theta = torch.tensor([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]], device=images.device)
-    grid = functional.affine_grid(theta.expand(count, 2, 3), [count, channels, SIDE, SIDE], align_corners=False)
-    x = (images - 128) / 128
-    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+def prepared(images: Tensor) -> Tensor:
+    """Images of any size -> what the network takes, (N, 3, 299, 299): (x - 128) / 128, resized as TensorFlow 1 did."""
+    return resized((eight_bits(images) - 128) / 128, SIDE)

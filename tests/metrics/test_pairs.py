@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from skipdit.metrics.dists import _coefficients, _maps, dists
 from skipdit.metrics.lpips import lpips
 from skipdit.metrics.psnr import psnr
 from skipdit.metrics.ssim import ssim
 
-PAIRED = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
+PAIRED = {"psnr": psnr, "ssim": ssim, "lpips": lpips, "dists": dists}
 
 
 def noisy(size=64, noise=0.2, count=3):
@@ -96,16 +97,41 @@ def test_lpips_takes_grey_and_gives_gradients(network):
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_equal_images_and_unequal_shapes(name, network):
-    network("alexnet")
+    network("alexnet"), network("vgg16"), network("dists")
     images, other = noisy(32)
-    best = {"psnr": torch.inf, "ssim": 1, "lpips": 0}[name]
-    torch.testing.assert_close(PAIRED[name](images, images), torch.full((3,), float(best)))
+    best = {"psnr": torch.inf, "ssim": 1, "lpips": 0, "dists": 0}[name]
+    torch.testing.assert_close(PAIRED[name](images, images), torch.full((3,), float(best)), atol=1e-5, rtol=0)
     assert PAIRED[name](images, other).shape == (3,)
     with pytest.raises(ValueError, match="the shapes must be equal"):
         PAIRED[name](images, other[:1])
 
 
+def test_dists_forgives_texture_drawn_anew_where_lpips_does_not(network):
+    """Two draws of one noise are nearer than a blur of it, by DISTS; the formula once more, channel by channel."""
+    network("vgg16"), network("dists")
+    generator = torch.Generator().manual_seed(0)
+    one, other = 0.3 * torch.randn(2, 1, 3, 64, 64, generator=generator)
+    blurred = torch.nn.functional.avg_pool2d(one, 3, 1, 1)
+    assert dists(other, one) < dists(blurred, one)
+    assert psnr(other, one) < psnr(blurred, one)
+
+    alpha, beta = _coefficients("cpu")
+    total, place = 0.0, 0
+    for maps in _maps(torch.cat([one, blurred])):
+        for x, y in zip(maps[0].double(), maps[1].double(), strict=True):
+            mx, my = x.mean(), y.mean()
+            cov = ((x - mx) * (y - my)).mean()
+            spread = ((x - mx) ** 2).mean() + ((y - my) ** 2).mean()
+            total += alpha[place] * (2 * mx * my + 1e-6) / (mx**2 + my**2 + 1e-6)
+            total += beta[place] * (2 * cov + 1e-6) / (spread + 1e-6)
+            place += 1
+    assert place == 1475
+    assert dists(blurred, one).item() == pytest.approx(1 - total.item(), abs=1e-4)
+
+
 def test_what_is_too_small_is_refused():
+    with pytest.raises(ValueError, match="at least 16 pixels a side"):
+        dists(torch.zeros(1, 3, 15, 32), torch.zeros(1, 3, 15, 32))
     with pytest.raises(ValueError, match="at least 11 x 11"):
         ssim(torch.zeros(1, 3, 10, 32), torch.zeros(1, 3, 10, 32))
     with pytest.raises(ValueError, match="30 x 32 is too small for 'alex', which needs 31 a side"):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from skipdit.metrics.fid import fid
 from skipdit.networks.fetch import weights
-from skipdit.networks.inception import eight_bits, inception, look, resized
+from skipdit.networks.inception import eight_bits, inception, look, prepared
+from skipdit.networks.resize import resized
 
 
 def pictures(count, size=32, noise=0.0, seed=0):
@@ -25,7 +26,7 @@ def pictures(count, size=32, noise=0.0, seed=0):
 def test_it_is_the_network_in_the_file(network):
     """Our module against the TorchScript that the weights came in."""
     network("inception")
-    x = resized(eight_bits(pictures(2, 64)))
+    x = prepared(pictures(2, 64))
     theirs = torch.jit.load(weights("inception"), map_location="cpu").eval()
     with torch.no_grad():
         seen = inception()(x)
@@ -45,7 +46,7 @@ def test_images_are_resized_as_in_tensorflow_1(high, wide):
         return x.take(low, axis) * (1 - part) + x.take(np.minimum(low + 1, side - 1), axis) * part
 
     want = (along(along(image, high, 1), wide, 2) - 128) / 128
-    found = resized(torch.from_numpy(image).float()[None])[0]
+    found = (resized(torch.from_numpy(image).float()[None], 299)[0] - 128) / 128
     np.testing.assert_allclose(found.numpy(), want, atol=2e-4)
 
 
