@@ -8,6 +8,7 @@ import typer
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
+ALONE = ("inception_score",)
 PAIRS = ("psnr", "ssim", "lpips", "dists")
 MEANING = {  # figure: what is good
     "fid": "lower is nearer, 0 for equal sets",
@@ -18,6 +19,8 @@ MEANING = {  # figure: what is good
     "recall": "share of the reference that could be among these",
     "density": "near 1 or more where these lie among the reference",
     "coverage": "share of the reference that has one of these nearby",
+    "is_efficientnet_lite0": "Inception Score by EfficientNet-Lite0; higher is surer and more varied",
+    "is_std": "deviation of it over ten splits",
     "psnr": "dB, of pairs",
     "ssim": "1 for equal pairs",
     "lpips": "0 for equal pairs",
@@ -43,7 +46,7 @@ def evaluate(
         Path | None, typer.Argument(help="A folder of images or a statistics file; left out to --save alone.")
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help=f"Of sets: {', '.join(SETS)}; of pairs, two folders: {', '.join(PAIRS)}.")
+        str, typer.Option(help=f"Of sets: {', '.join(SETS + ALONE)}; of pairs, two folders: {', '.join(PAIRS)}.")
     ] = ",".join(SETS),
     size: Annotated[
         int | None,
@@ -97,8 +100,9 @@ def evaluate(
 def _wanted(metrics: str, reference: Path | None, save: Path | None) -> list[str]:
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     for name in names:
-        if name not in (*SETS, *PAIRS):
-            raise ValueError(f"no metric {name!r}: of sets there are {', '.join(SETS)}; of pairs {', '.join(PAIRS)}")
+        if name not in (*SETS, *ALONE, *PAIRS):
+            known = f"of sets there are {', '.join(SETS + ALONE)}; of pairs {', '.join(PAIRS)}"
+            raise ValueError(f"no metric {name!r}: {known}")
     if reference is None and save is None:
         raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
     return names if reference else []
@@ -154,7 +158,7 @@ def _scores(
 ) -> tuple[dict[str, Any], str]:
     """(figures, the reference in words)."""
     from skipdit.evaluate.images import open_images
-    from skipdit.evaluate.scores import scores_of_pairs, scores_of_sets, summarised
+    from skipdit.evaluate.scores import score_alone, scores_of_pairs, scores_of_sets, summarised
     from skipdit.metrics.statistics import load_statistics, save_statistics
 
     def teller(what: str, total: int) -> Any:
@@ -168,6 +172,8 @@ def _scores(
         if known is None:
             raise ValueError(f"{', '.join(of_pairs)} compare pairs: the reference must be a folder, not {reference}")
         figures |= scores_of_pairs(candidate, known, of_pairs, device, teller("pairs", candidate.count))
+    if set(ALONE) & set(wanted):
+        figures |= score_alone(candidate, device, teller("classifying", candidate.count))
     if of_sets or save:
         stats = load_statistics(reference) if of_sets and reference and known is None else None
         found = summarised(candidate, device, teller("looking", candidate.count))

@@ -16,7 +16,7 @@ from skipdit.attach import attach
 from skipdit.catalog import parse
 from skipdit.data.images import ImageSet
 from skipdit.evaluate.images import read_shard
-from skipdit.networks.inception import eight_bits
+from skipdit.networks.resize import eight_bits
 from skipdit.plan.fingerprint import fingerprint
 from skipdit.sample import sample
 

@@ -8,6 +8,7 @@ from skipdit.evaluate.images import Images, pairs
 from skipdit.metrics.density_coverage import density_coverage
 from skipdit.metrics.dists import dists
 from skipdit.metrics.fid import fid
+from skipdit.metrics.inception_score import inception_score
 from skipdit.metrics.kid import kid
 from skipdit.metrics.lpips import lpips
 from skipdit.metrics.precision_recall import precision_recall
@@ -15,6 +16,7 @@ from skipdit.metrics.psnr import psnr
 from skipdit.metrics.sfid import sfid
 from skipdit.metrics.ssim import ssim
 from skipdit.metrics.statistics import Statistics, statistics
+from skipdit.networks.efficientnet import classify
 from skipdit.networks.inception import Seen, look
 
 Told = Callable[[int, int], None]  # (images done, images in all)
@@ -50,6 +52,16 @@ def scores_of_sets(candidate: Statistics, reference: Statistics, metrics: Sequen
     for name in metrics:
         found |= OF_SETS[name](candidate, reference)
     return found
+
+
+def score_alone(images: Images, device: str = "cpu", on_image: Told = lambda done, total: None) -> dict[str, float]:
+    """The Inception Score by EfficientNet-Lite0, in ten splits where there are enough images."""
+    parts: list[torch.Tensor] = []
+    for batch in images.batches(64):
+        parts.append(classify(batch.to(device)))
+        on_image(sum(map(len, parts)), images.count)
+    found = inception_score(torch.cat(parts), splits=10 if images.count >= 1000 else 1)
+    return {"is_efficientnet_lite0": found.mean, "is_std": found.std}
 
 
 def scores_of_pairs(

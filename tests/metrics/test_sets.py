@@ -6,6 +6,7 @@ from torch import nn
 
 from skipdit.metrics.density_coverage import density_coverage
 from skipdit.metrics.fid import fid, gaussian
+from skipdit.metrics.inception_score import inception_score
 from skipdit.metrics.kid import kid, mmd
 from skipdit.metrics.precision_recall import precision_recall
 from skipdit.metrics.sfid import sfid
@@ -111,6 +112,19 @@ def test_neighbours_one_pair_at_a_time(k):
     precision, recall, density, coverage = brute(candidate, reference, k)
     assert precision_recall(candidate, reference, k) == pytest.approx((precision, recall))
     assert density_coverage(candidate, reference, k) == pytest.approx((density, coverage))
+
+
+def test_inception_score_is_that_of_torchmetrics_and_by_hand():
+    logits = 3 * normal(200, 10)
+    module = pytest.importorskip("torchmetrics.image.inception")
+    theirs = module.InceptionScore(feature=nn.Identity(), splits=1)
+    theirs.update(logits)
+    assert inception_score(logits, splits=1).mean == pytest.approx(theirs.compute()[0].item(), rel=1e-4)
+    assert inception_score(torch.zeros(40, 10)) == pytest.approx((1, 0))
+    sure = 1e4 * torch.eye(8).repeat(10, 1)  # each of eight classes in turn, without a doubt
+    assert inception_score(sure) == pytest.approx((8, 0))
+    with pytest.raises(ValueError, match="of 20 images or more"):
+        inception_score(logits[:19])
 
 
 def test_one_mode_of_two_is_precise_and_covers_half():

@@ -9,8 +9,8 @@ from PIL import Image
 
 from skipdit.metrics.fid import fid
 from skipdit.networks.fetch import weights
-from skipdit.networks.inception import eight_bits, inception, look, prepared
-from skipdit.networks.resize import resized
+from skipdit.networks.inception import inception, look, prepared
+from skipdit.networks.resize import eight_bits, resized
 
 
 def pictures(count, size=32, noise=0.0, seed=0):
