@@ -80,21 +80,21 @@ def evaluate(
     wanted = _wanted(metrics, reference, save)
     import torch
 
-    from skipdit.evaluate.generate import Drawing
+    from skipdit.evaluate.generate import Drawing, drawing_of
 
     if threads:
         torch.set_num_threads(threads)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, batch)
     with progress(quiet=as_json) as bar:
-        drawn, size = _drawn(images, reference, folder, count, part, size, drawing, device, bar)
+        drawn, known = _drawn(images, reference, folder, count, part, size, drawing, device, bar)
         if drawn is None:
             err().print(
                 f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored", soft_wrap=True
             )
             return
-        figures, words = _scores(drawn, reference, size, wanted, save, device, bar)
-    _print(figures, words, drawn.folder, drawing, device, as_json)
+        figures, words = _scores(drawn, known or reference, wanted, save, device, bar)
+    _print(figures, words, drawn.folder, drawing_of(drawn.folder), device, as_json)
 
 
 def _wanted(metrics: str, reference: Path | None, save: Path | None) -> list[str]:
@@ -118,25 +118,35 @@ def _drawn(
     drawing: Any,
     device: str,
     bar: Any,
-) -> tuple[Any, int | None]:
-    """(the images, their size if it is a must): opened, or drawn by a model; None after one part of several."""
+) -> tuple[Any, Any]:
+    """(the images, the reference if it is a folder): opened, or drawn by a model; None after one part of several."""
     from skipdit.backbones.dit import DiT, shipped
     from skipdit.evaluate.generate import generate
     from skipdit.evaluate.images import open_images
 
     path = Path(images)
     if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
-        return open_images(path, size), size
+        if drawing.policy:
+            raise ValueError(f"--policy is for a model that draws, and {images} is a folder of images: leave it out")
+        return open_images(path, size), _opened(reference, size)
     model = DiT.from_pretrained(images).to(device)
     if model.config.in_channels != 3:
         raise ValueError(f"{images} draws latents: decode them into a folder of pictures, and name that")
     side = model.config.input_size
     if size not in (None, side):
         raise ValueError(f"{images} draws {side} x {side} pixels, so --size {size} can't be had: leave it out")
-    like = open_images(reference, side).labelled if reference and reference.is_dir() else None
+    known = _opened(reference, side)
+    known = known and known.known_to(model)
+    like, which = known and known.labelled, _part(part)
     task = bar.add_task("drawing", total=count)
-    generate(model, folder, count, drawing, like, _part(part), lambda done, total: bar.update(task, completed=done))
-    return (None if part else open_images(folder).first(count)), side
+    generate(model, folder, count, drawing, like, which, lambda done, total: bar.update(task, completed=done))
+    return (None if part else open_images(folder).first(count)), known
+
+
+def _opened(reference: Path | None, size: int | None) -> Any:
+    from skipdit.evaluate.images import open_images
+
+    return open_images(reference, size) if reference and reference.is_dir() else None
 
 
 def _part(said: str | None) -> tuple[int, int]:
@@ -149,15 +159,13 @@ def _part(said: str | None) -> tuple[int, int]:
 
 def _scores(
     candidate: Any,
-    reference: Path | None,
-    size: int | None,
+    reference: Any,
     wanted: list[str],
     save: Path | None,
     device: str,
     bar: Any,
 ) -> tuple[dict[str, Any], str]:
-    """(figures, the reference in words)."""
-    from skipdit.evaluate.images import open_images
+    """(figures, the reference in words); the reference is a set of images, the path of statistics, or None."""
     from skipdit.evaluate.scores import score_alone, scores_of_pairs, scores_of_sets, summarised
     from skipdit.metrics.statistics import load_statistics, save_statistics
 
@@ -167,7 +175,7 @@ def _scores(
 
     figures: dict[str, Any] = {"images": candidate.count}
     of_sets, of_pairs = ([name for name in wanted if name in known] for known in (SETS, PAIRS))
-    known = open_images(reference, size) if reference and reference.is_dir() else None
+    known = None if reference is None or isinstance(reference, Path) else reference
     if of_pairs:
         if known is None:
             raise ValueError(f"{', '.join(of_pairs)} compare pairs: the reference must be a folder, not {reference}")
@@ -175,7 +183,7 @@ def _scores(
     if set(ALONE) & set(wanted):
         figures |= score_alone(candidate, device, teller("classifying", candidate.count))
     if of_sets or save:
-        stats = load_statistics(reference) if of_sets and reference and known is None else None
+        stats = load_statistics(reference) if of_sets and known is None else None
         found = summarised(candidate, device, teller("looking", candidate.count))
         if save:
             save_statistics(found, save)
@@ -184,8 +192,8 @@ def _scores(
             assert against is not None
             figures["reference_images"] = against.count
             figures |= scores_of_sets(found, against, of_sets)
-            return figures, f"{reference} ({against.source})"
-    return figures, str(reference or save)
+            return figures, f"{known.folder if known else reference} ({against.source})"
+    return figures, str(known.folder if known else reference or save)
 
 
 def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, device: str, as_json: bool) -> None:

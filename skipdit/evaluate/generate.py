@@ -1,9 +1,11 @@
 """Draw N images in shards, so that an interrupted run goes on where it stopped, and several share the work."""
 
+import hashlib
 import json
 import random
+import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,14 @@ def generate(
     return paths
 
 
+def drawing_of(folder: Path) -> Drawing:
+    """How the images in a folder were drawn; with no steps where they weren't drawn here."""
+    if not (folder / RUN).is_file():
+        return Drawing(steps=0)
+    said = json.loads((folder / RUN).read_text())
+    return Drawing(**{field.name: said[field.name] for field in fields(Drawing)})
+
+
 def _drawn(model: Any, conditions: list[tuple[int, int | None]], rows: range, drawing: Drawing) -> Tensor:
     """(B, 3, H, W) uint8."""
     labels = [label for label, _ in conditions]
@@ -121,8 +131,7 @@ def _numbers(names: tuple[str, ...], known: Any, what: str) -> list[int]:
 
 def _claim(out: Path, model: Any, drawing: Drawing, like: ImageSet | None) -> None:
     """Write down how the images in `out` are drawn. Raises ValueError where that was another way."""
-    like_what = "" if like is None else f"{len(like)} images of {len(like.class_names)} labels"
-    said = {"model": fingerprint(model), **asdict(drawing), "shard": SHARD, "like": like_what}
+    said = {"model": fingerprint(model), **asdict(drawing), "shard": SHARD, "like": _labels(like)}
     path = out / RUN
     if path.is_file():
         before = json.loads(path.read_text())
@@ -131,7 +140,19 @@ def _claim(out: Path, model: Any, drawing: Drawing, like: ImageSet | None) -> No
             raise ValueError(
                 f"{out} holds images drawn otherwise ({'; '.join(other)}): delete it or name another --out"
             )
-    elif any(out.glob("images*.npz")):
+        return
+    if any(out.glob("images*.npz")):
         raise ValueError(f"{out} holds images but no {RUN}: name another --out")
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(said, indent=1))
+    out.mkdir(parents=True, exist_ok=True)
+    aside = out / f".{RUN}-{uuid.uuid4().hex}"  # one's own: parts may start at once
+    aside.write_text(json.dumps(said, indent=1))
+    aside.replace(path)
+
+
+def _labels(like: ImageSet | None) -> str:
+    """A hash of the labels and styles of a data set, "" for none."""
+    if like is None:
+        return ""
+    styles = [] if like.style is None else like.style.tolist()
+    said = json.dumps([like.class_names, like.style_names, like.y.tolist(), styles])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,15 @@ class Images:
     batches: Callable[[int], Iterator[Tensor]]
     labelled: ImageSet | None = None
 
+    def known_to(self, model: Any) -> "Images":
+        """The images whose labels a model knows; all of them where they have none. Raises ValueError for no such."""
+        if self.labelled is None:
+            return self
+        known = set(self.labelled.class_names) & set(model.config.class_names or ())
+        if not known:
+            raise ValueError(f"the model knows no label of {self.folder}: give what it was trained for, or pictures")
+        return _of_data(self.folder, self.labelled.only(sorted(known)))
+
     def first(self, count: int) -> "Images":
         """The first `count` images alone. Raises ValueError where there are fewer."""
         if count > self.count:
@@ -54,8 +64,7 @@ def open_images(folder: Path, size: int | None = None) -> Images:
         raise FileNotFoundError(f"no folder {folder}: name a folder of images, or a model")
     if (folder / "images.npz").is_file():
         data = read_images(folder)
-        data = data if size is None else data.resized(size)
-        return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data)
+        return _of_data(folder, data if size is None else data.resized(size))
     if shards := sorted(folder.glob(SHARDS)):
         counts = [len(read_shard(path)) for path in shards]
         return Images(folder, sum(counts), None, lambda most: _shards(shards, most, size))
@@ -64,6 +73,10 @@ def open_images(folder: Path, size: int | None = None) -> Images:
         raise ValueError(f"{folder} holds no images: neither pictures, nor images.npz, nor {SHARDS}")
     names = [str(path.relative_to(folder).with_suffix("")) for path in paths]
     return Images(folder, len(paths), names, lambda most: _pictures(paths, most, size))
+
+
+def _of_data(folder: Path, data: ImageSet) -> Images:
+    return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data)
 
 
 def _until(batches: Iterator[Tensor], count: int) -> Iterator[Tensor]:

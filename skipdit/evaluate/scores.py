@@ -1,6 +1,7 @@
 """What a set of images scores against the statistics of a reference, or image by image against its twin."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -42,8 +43,16 @@ def seen(images: Images, device: str = "cpu", batch_size: int = 32, on_image: To
 
 def summarised(images: Images, device: str = "cpu", on_image: Told = lambda done, total: None) -> Statistics:
     """The statistics of a set of images."""
-    found = seen(images, device, on_image=on_image)
-    return statistics(found.pool, found.spatial, f"{images.count} images of {images.folder.name}")
+    sizes: set[str] = set()
+
+    def noted(most: int) -> Iterator[torch.Tensor]:
+        for batch in images.batches(most):
+            sizes.add(f"{batch.shape[-2]} x {batch.shape[-1]}")
+            yield batch
+
+    found = seen(replace(images, batches=noted), device, on_image=on_image)
+    size = sizes.pop() if len(sizes) == 1 else "various sizes"
+    return statistics(found.pool, found.spatial, f"{images.count} images of {images.folder.name}, {size}")
 
 
 def scores_of_sets(candidate: Statistics, reference: Statistics, metrics: Sequence[str]) -> dict[str, float]:

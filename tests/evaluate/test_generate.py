@@ -1,7 +1,5 @@
 """Shards: resumed, shared out, extended, refused; each image is the same however it came about."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from skipdit.backbones.dit import DiT
 from skipdit.data.images import ImageSet
 from skipdit.evaluate import generate as module
-from skipdit.evaluate.generate import Drawing, generate
+from skipdit.evaluate.generate import Drawing, drawing_of, generate
 from skipdit.evaluate.images import open_images
 
 QUICK = Drawing(steps=2, batch=4)
@@ -72,7 +70,8 @@ def test_parts_make_the_whole(model, tmp_path):
 
 def test_images_drawn_otherwise_are_refused(model, tmp_path):
     generate(model, tmp_path, 4, QUICK)
-    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 2
+    assert drawing_of(tmp_path) == QUICK
+    assert drawing_of(tmp_path / "nowhere").steps == 0
     with pytest.raises(ValueError, match=r"drawn otherwise \(steps=2, not 3\)"):
         generate(model, tmp_path, 4, Drawing(steps=3, batch=4))
     with pytest.raises(ValueError, match="policy='', not 'fora"):

@@ -1,10 +1,13 @@
 """Folders: what lies there is read, in batches of one size; pairs are found, and sets that don't pair are refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from skipdit.data.images import write_images
 from skipdit.evaluate.images import open_images, pairs
 
 
@@ -30,6 +33,21 @@ def test_pictures_come_in_batches_of_one_size(pictures):
     assert [len(batch) for batch in found.first(2).batches(8)] == [2]
     with pytest.raises(ValueError, match="holds 3 images, not 4"):
         found.first(4)
+
+
+def test_a_data_set_is_reduced_to_what_a_model_knows(tmp_path):
+    rows = [{"label": label, "style": "ink"} for label in ("ape", "bee", "cat", "bee")]
+    write_images(
+        tmp_path, np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(8, 1).repeat(8, 2).repeat(3, 3), rows
+    )
+    found = open_images(tmp_path)
+    model = SimpleNamespace(config=SimpleNamespace(class_names=("bee", "dog")))
+    known = found.known_to(model)
+    assert (found.count, known.count, known.labelled.class_names) == (4, 2, ("bee",))
+    assert torch.cat(list(known.batches(8)))[:, 0, 0, 0].tolist() == [1, 3]
+    model.config.class_names = ("dog",)
+    with pytest.raises(ValueError, match="knows no label"):
+        found.known_to(model)
 
 
 def test_shards_are_read_and_damage_is_told(tmp_path):
