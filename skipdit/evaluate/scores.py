@@ -25,7 +25,7 @@ Told = Callable[[int, int], None]  # (images done, images in all)
 OF_SETS = {
     "fid": lambda one, other: {"fid": fid(one.pool, other.pool)},
     "sfid": lambda one, other: {"sfid": sfid(one.spatial, other.spatial)},
-    "kid": lambda one, other: dict(zip(("kid", "kid_std"), kid(one.features, other.features), strict=True)),
+    "kid": lambda one, other: _spread("kid", "kid_std", kid(one.features, other.features)),
     "precision_recall": lambda one, other: precision_recall(one.features, other.features)._asdict(),
     "density_coverage": lambda one, other: density_coverage(one.features, other.features)._asdict(),
 }
@@ -70,7 +70,13 @@ def score_alone(images: Images, device: str = "cpu", on_image: Told = lambda don
         parts.append(classify(batch.to(device)))
         on_image(sum(map(len, parts)), images.count)
     found = inception_score(torch.cat(parts), splits=10 if images.count >= 1000 else 1)
-    return {"is_efficientnet_lite0": found.mean, "is_std": found.std}
+    return _spread("is_efficientnet_lite0", "is_std", found)
+
+
+def _spread(name: str, name_of_std: str, found: tuple[float, float]) -> dict[str, float]:
+    """Mean and deviation; a single part has none."""
+    mean, std = found
+    return {name: mean, name_of_std: std} if std else {name: mean}
 
 
 def scores_of_pairs(
