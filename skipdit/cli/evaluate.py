@@ -61,6 +61,9 @@ def evaluate(
         str | None, typer.Option(help="Draw only part I/N, such as 0/4, and stop; others draw theirs.")
     ] = None,
     policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
+    passes: Annotated[
+        str | None, typer.Option(help='What a step asks of the model: "reuse(every=2)"; see skipdit methods.')
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
     sampler: Annotated[
@@ -85,7 +88,7 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    drawing = Drawing(policy or "", steps, guidance, seed, sampler, batch)
+    drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
     with progress(quiet=as_json) as bar:
         drawn, known = _drawn(images, reference, folder, count, part, size, drawing, device, bar)
         if drawn is None:
@@ -126,8 +129,10 @@ def _drawn(
 
     path = Path(images)
     if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
-        if drawing.policy:
-            raise ValueError(f"--policy is for a model that draws, and {images} is a folder of images: leave it out")
+        if drawing.policy or drawing.passes:
+            raise ValueError(
+                f"--policy and --passes are for a model that draws, and {images} is a folder: leave them out"
+            )
         return open_images(path, size), _opened(reference, size)
     model = DiT.from_pretrained(images).to(device)
     if model.config.in_channels != 3:
@@ -202,7 +207,7 @@ def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, devi
     from skipdit.results import Provenance, Record
 
     record = Record(
-        f"eval {folder}", drawing.policy, {**figures, "reference": words},
+        f"eval {folder}", drawing.policy, {**figures, "reference": words, "passes": drawing.passes},
         Provenance.here("float32", drawing.batch, drawing.steps, drawing.seed, device),
     )  # fmt: skip
     if as_json:

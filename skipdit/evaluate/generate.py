@@ -35,6 +35,7 @@ class Drawing:
     guidance: float = 2.0
     seed: int = 0
     sampler: str | None = None
+    passes: str = ""  # what a step asks of the model, as it is spelled
     batch: int = 64  # a gate's verdict is one for the batch
 
 
@@ -84,7 +85,9 @@ def _drawn(model: Any, conditions: list[tuple[int, int | None]], rows: range, dr
     """(B, 3, H, W) uint8."""
     labels = [label for label, _ in conditions]
     styles = [style for _, style in conditions if style is not None] or None
-    said: dict[str, Any] = dict(steps=drawing.steps, guidance=drawing.guidance, sampler=drawing.sampler)
+    said: dict[str, Any] = dict(
+        steps=drawing.steps, guidance=drawing.guidance, sampler=drawing.sampler, passes=drawing.passes or None
+    )
     said |= dict(seed=[drawing.seed * 2**32 + k for k in rows], batch_size=drawing.batch)
     if drawing.policy:
         with attach(model, parse(drawing.policy)):

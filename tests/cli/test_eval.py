@@ -34,7 +34,7 @@ def folder(tmp_path):
 def test_a_folder_is_at_0_from_its_own_statistics(folder, tmp_path, network):
     network("inception")
     stats = tmp_path / "stats.safetensors"
-    assert said("eval", folder, "--save", stats)["figures"] == {"images": 6, "reference": str(stats)}
+    assert said("eval", folder, "--save", stats)["figures"] == {"images": 6, "reference": str(stats), "passes": ""}
     found = said("eval", folder, stats)["figures"]
     assert found["fid"] == pytest.approx(0, abs=1e-3)
     assert found["sfid"] == pytest.approx(0, abs=1e-3)
@@ -74,7 +74,7 @@ def test_refusals(folder, tmp_path):
         ((folder, tmp_path / "none.safetensors"), "none.safetensors"),
         ((tmp_path / "nowhere", folder), "no model"),
         (("emoji-skip", folder, "--part", "4/4"), "give I/N"),
-        ((folder, folder, "--policy", "fora(every=2)"), "--policy is for a model that draws"),
+        ((folder, folder, "--policy", "fora(every=2)"), "are for a model that draws"),
         (("emoji-skip", folder, "--size", 64), "draws 32 x 32 pixels"),
         ((folder, tmp_path / "x.safetensors", "--metrics", "psnr"), "the reference must be a folder"),
     ):
