@@ -26,6 +26,7 @@ from tqdm import tqdm
 from skipdit import parse
 from skipdit.aside import written_aside
 from skipdit.backbones.dit import DiT
+from skipdit.core.policy import Leaf
 from skipdit.plan.study import Study
 from skipdit.results import Provenance
 
@@ -52,41 +53,50 @@ def choose(model: str) -> None:
     folder = OUT / model
     folder.mkdir(parents=True, exist_ok=True)
     spellings = candidates(study, folder)
-    tried: dict[str, list[dict[str, Any]]] = {}
-    for method, settings in tqdm(spellings.items(), desc=f"{model}: methods"):
-        tried[method] = _tried(study, settings)
-        best = {budget: _best(tried[method], budget) for budget in BUDGETS}
-        tqdm.write(
-            f"{method:18}" + "".join(f"  {b}x {e['speedup']:.2f} {e['psnr']:.1f} dB" for b, e in best.items() if e)
-        )
-    chosen = {m: {str(b): e["policy"] for b in BUDGETS if (e := _best(all_, b))} for m, all_ in tried.items()}
-    for name, said in (("tried", tried), ("chosen", chosen)):
-        with written_aside(folder / f"{name}.json") as path:
-            path.write_text(json.dumps(said, indent=1))
+    tried = {m: _tried(study, settings) for m, settings in tqdm(spellings.items(), desc=f"{model}: methods")}
+    _write(folder / "tried.json", tried)
+    choose_again(model)
+
+
+def choose_again(model: str) -> None:
+    """From what was tried. What a setting reaches of its ideal speed-up is the median over all settings that spare the
+    same kind of thing, parts or spans of blocks: one short draw is timed too roughly to go by."""
+    tried: dict[str, list[dict[str, Any]]] = json.loads((OUT / model / "tried.json").read_text())
+    every = [one for settings in tried.values() for one in settings]
+    shares = {k: median(one["share"] for one in every if one["kind"] == k) for k in {one["kind"] for one in every}}
+    chosen: dict[str, dict[str, str]] = {}
+    for method, settings in tried.items():
+        speed = {one["policy"]: one["ideal"] * shares[one["kind"]] for one in settings}
+        reach = {budget: [one for one in settings if speed[one["policy"]] >= budget] for budget in BUDGETS}
+        best = {b: max(found, key=lambda one: one["psnr"]) for b, found in reach.items() if found}
+        chosen[method] = {str(b): one["policy"] for b, one in best.items()}
+        print(f"{method:18}" + "".join(f"  {b}x {speed[e['policy']]:.2f} {e['psnr']:.1f} dB" for b, e in best.items()))
+    _write(OUT / model / "chosen.json", chosen)
 
 
 def _tried(study: Study, spellings: list[str]) -> list[dict[str, Any]]:
-    """PSNR and speed-up of a method's settings: the ideal one of each, times what the method reaches of it in the
-    median, as one short draw is timed too roughly to go by."""
+    """PSNR of a method's settings, and how much of the ideal speed-up they reach."""
     full, study.reference = _timed(study)
-    found, shares = [], []
+    found = []
     for spelling in spellings:
-        seconds, images = _timed(study, parse(spelling))
+        policy = parse(spelling)
+        seconds, images = _timed(study, policy)
         assert study.run is not None
-        ideal = study.run.report().ideal_speedup
-        shares.append(full / seconds / ideal)
-        found.append({"policy": spelling, "ideal": ideal, "psnr": fmean(study.decibels(images))})
-    return [{**one, "speedup": one["ideal"] * median(shares)} for one in found]
+        kind = "parts" if any(isinstance(site, Leaf) for site in study.run.sites) else "spans"
+        ideal, near = study.run.report().ideal_speedup, fmean(study.decibels(images))
+        found.append({"policy": spelling, "kind": kind, "ideal": ideal, "share": full / seconds / ideal, "psnr": near})
+    return found
+
+
+def _write(path: Path, said: Any) -> None:
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(said, indent=1))
 
 
 def _timed(study: Study, policy: Any = None, steps: int | None = None) -> tuple[float, torch.Tensor]:
     start = time.process_time()
     images = study.draw(policy, steps)
     return time.process_time() - start, images
-
-
-def _best(tried: list[dict[str, Any]], budget: float) -> dict[str, Any] | None:
-    return max((one for one in tried if one["speedup"] >= budget), key=lambda one: one["psnr"], default=None)
 
 
 # ---- draw -----------------------------------------------------------------------------------------------------------
@@ -150,7 +160,8 @@ def main() -> None:
     said = parser.parse_args()
     torch.set_num_threads(1)
     if said.what == "choose":
-        choose(said.model)
+        again = (OUT / said.model / "tried.json").exists()
+        (choose_again if again else choose)(said.model)
     elif said.what == "draw":
         draw(said.model, said.pairs, said.only)
     else:
