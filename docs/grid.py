@@ -1,4 +1,4 @@
-"""Every method at 1.5, 2 and 3 times the speed, beside fewer steps, on pairs of label and seed that nothing was tuned on.
+"""Every method at 1.5, 2 and 3 times the speed, beside fewer steps, on pairs of label and seed not tuned on.
 
     python docs/grid.py choose emoji-skip            # which setting of each method is its best at each budget
     python docs/grid.py draw emoji-skip --pairs 256  # every picture, into out/grid; goes on where it was stopped

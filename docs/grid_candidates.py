@@ -1,7 +1,7 @@
 """What every method may be set to in the grid: its own knobs, from mild to strong, spelled as everywhere.
 
-Calibrations that a method asks for (SmoothCache's curves, MagCache's ratios, the correction) are taken from the pictures
-that settings are chosen on, never from those they are judged on.
+Calibrations that a method asks for (SmoothCache's curves, MagCache's ratios, the correction) are taken from the
+pictures that settings are chosen on, never from those they are judged on.
 """
 
 from collections.abc import Iterator, Mapping
