@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from skipdit.aside import written_aside
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -94,6 +96,12 @@ def append(path: Path, records: Iterable[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(record.to_json() + "\n" for record in records))
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Write a .jsonl file, aside and then renamed."""
+    with written_aside(path) as aside:
+        aside.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
 
 
 def read(path: Path) -> list[Record]:

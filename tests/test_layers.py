@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1] / "skipdit"
 BELOW = {
     "core": set(),
     "catalog": set(),
-    "results": set(),
+    "results": {"aside"},
     "aside": set(),
     "pictures": {"aside"},
     "diffusion": set(),
@@ -30,6 +30,7 @@ BELOW = {
     "sample": {"branches", "catalog", "diffusion"},
     "train": {"aside", "data", "diffusion"},
     "plan": {"aside", "diffusion", "methods", "metrics", "results", "sample"},
+    "probes": {"aside", "results"},
     "rehearse": {"aside", "catalog", "diffusion", "sample"},
     "evaluate": {"aside", "attach", "catalog", "data", "metrics", "networks", "plan", "sample"},
     "bench": {
