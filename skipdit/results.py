@@ -115,6 +115,17 @@ def read(path: Path) -> list[Record]:
     return records
 
 
+def resumed(path: Path) -> list[Record]:
+    """The records of a file that is being added to, none where there is no file. A last line that a crash cut off is
+    taken away. Raises ValueError as `read` does."""
+    if not path.is_file():
+        return []
+    whole, end, cut = path.read_text(encoding="utf-8").rpartition("\n")
+    if cut:
+        path.write_text(whole + end, encoding="utf-8")
+    return read(path)
+
+
 def _check_keys(kind: type, said: Any) -> None:
     if not isinstance(said, dict):
         raise ValueError(f"{said!r} is no {kind.__name__}")
