@@ -64,6 +64,8 @@ def bench(
     """
     if not policy and not passes:
         raise ValueError('bench: name at least one --policy or --passes, such as --policy "skip_cache(every=2)"')
+    if profile and not policy:
+        raise ValueError("--profile shows a step that a policy stands in for: name a --policy")
     import torch
 
     from skipdit.backbones.dit import DiT
@@ -86,7 +88,7 @@ def bench(
 
         found = compare(model, loaded, settings, policy or [], records, passes or [], twin, tell)
     if profile:
-        _profile(loaded, settings[0], policy or [], profile)
+        _profile(loaded, settings[0], (policy or [])[0], profile)
     if as_json:
         import json
 
@@ -94,16 +96,14 @@ def bench(
     _show(found, records)
 
 
-def _profile(model: Any, setting: Any, policies: list[str], path: Path) -> None:
-    """A trace of the first policy on the first batch. Raises ValueError where there is none."""
+def _profile(model: Any, setting: Any, policy: str, path: Path) -> None:
+    """A trace of a policy on the first batch."""
     from skipdit import parse
     from skipdit.bench.trace import trace
 
-    if not policies:
-        raise ValueError("--profile shows a step that a policy stands in for: name a --policy")
-    computed, stood_in = trace(next(setting.batches(model)), parse(policies[0]), path)
+    computed, stood_in = trace(next(setting.batches(model)), parse(policy), path)
     err().print(
-        f"[bold]{path}[/]: {policies[0]}, step {computed} computed and step {stood_in} stood in for; "
+        f"[bold]{path}[/]: {policy}, step {computed} computed and step {stood_in} stood in for; "
         "open it in chrome://tracing or ui.perfetto.dev",
         soft_wrap=True,
     )
@@ -121,7 +121,7 @@ def _show(records: list[Any], path: Path) -> None:
     where, pairs = records[0].provenance, records[0].figures["pairs"]
     console.print(
         f"[dim]{pairs} pairs, {where.batch} at once; speed-up: median over the batches of the ratio to uncached; PSNR, "
-        "SSIM, LPIPS to the uncached pictures; over fewer: dB ahead of fewer steps in the same time (95 % interval)\n"
+        "SSIM, LPIPS to the uncached pictures; over fewer: dB ahead of fewer steps in the same time\n"
         f"{where.machine}, threads: {where.threads}, torch {where.torch}, {where.dtype}, {where.commit}[/]",
         soft_wrap=True,
     )
@@ -136,33 +136,37 @@ def _show_setting(records: list[Any], caption: str) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
     table.add_column(caption, overflow="fold", style="cyan")
-    over_plain = any(record.figures["over_plain"] for record in records)
-    headings = ["s a batch", "speed-up", *(["over plain"] if over_plain else []), "ideal", "PSNR", "SSIM", "LPIPS"]
+    wide = out().width >= 120
+    plain = any(record.figures["over_plain"] for record in records)
+    headings = ["speed-up", *(["over plain"] if plain else []), "ideal", "PSNR", *(["SSIM", "LPIPS"] if wide else [])]
     for heading in (*headings, "held", "over fewer, dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
         f = record.figures
-        name = " + ".join(way for way in (record.policy, f["passes"]) if way)
-        name = name or (
-            f"{f['steps']} steps" if f["kind"] == "fewer steps" else f["plain"] if f["kind"] == "plain" else ""
-        )
-        cells = [f"{f['seconds']:.2f}", f"[bold]{f['speedup']:.2f}x[/]"]
-        cells += [f"{f['over_plain']:.2f}x" if f["over_plain"] else ""] if over_plain else []
+        cells = [f"[bold]{f['speedup']:.2f}x[/]"]
+        cells += [f"{f['over_plain']:.2f}x" if f["over_plain"] else ""] if plain else []
         cells += [f"{f['ideal_speedup']:.2f}x" if f["ideal_speedup"] else "?"]
-        table.add_row(escape(name or "uncached"), *cells, *_nearness(f))
+        table.add_row(escape(_name(record)), *cells, *_nearness(f, wide))
     out().print(table)
     out().print()
 
 
-def _nearness(f: dict[str, Any]) -> list[str]:
+def _name(record: Any) -> str:
+    f = record.figures
+    ways = " + ".join(way for way in (record.policy, f["passes"]) if way)
+    return ways or {"plain": f["plain"], "fewer steps": f"{f['steps']} steps"}.get(f["kind"], "uncached")
+
+
+def _nearness(f: dict[str, Any], wide: bool) -> list[str]:
     """PSNR, SSIM, LPIPS, bytes held, and how far ahead of fewer steps."""
     if f["kind"] in ("uncached", "plain"):
         return []
-    forms = (("psnr", ".1f"), ("ssim", ".4f"), ("lpips", ".4f"))
+    forms = (("psnr", ".1f"), *((("ssim", ".4f"), ("lpips", ".4f")) if wide else ()))
     cells = [f"{f[name]['mean']:{form}}" if f[name] else "" for name, form in forms]
     cells.append(f"{f['bytes_held'] / 1e6:.2f} MB" if f["bytes_held"] else "")
     rival = f["fewer_steps"]
     if rival and rival["ahead"]:
         low, high = rival["ahead"]["ci95"]
-        cells.append(f"{rival['ahead']['mean']:+.1f} ({low:+.1f} ... {high:+.1f}), {rival['steps']} steps")
+        interval = f" ({low:+.1f} ... {high:+.1f})" if wide else ""
+        cells.append(f"{rival['ahead']['mean']:+.1f}{interval}, {rival['steps']} steps")
     return cells
