@@ -31,6 +31,7 @@ BELOW = {
     "train": {"aside", "data", "diffusion"},
     "plan": {"aside", "branches", "diffusion", "methods", "metrics", "results", "sample"},
     "probes": {"aside", "results"},
+    "report": {"aside", "probes", "results"},
     "rehearse": {"aside", "catalog", "diffusion", "sample"},
     "evaluate": {"aside", "attach", "catalog", "data", "metrics", "networks", "plan", "sample"},
     "bench": {

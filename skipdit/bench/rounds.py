@@ -36,7 +36,10 @@ class Turn:
         self.images: Tensor = torch.empty(0)
 
     def __call__(self) -> None:
-        self.images = self.study.draw(self.policy, self.candidate.steps, self.candidate.passes or None)
+        try:
+            self.images = self.study.draw(self.policy, self.candidate.steps, self.candidate.passes or None)
+        except ValueError as error:  # a fitted plan with passes that leave out a branch, say
+            raise ValueError(f"bench: {self.candidate}: {error}") from error
 
     def figures(self, full_steps: int) -> dict[str, Any]:
         """What was spared: the ideal speed-up over the uncached run of the same model, bytes held, the plan."""

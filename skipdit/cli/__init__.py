@@ -1,5 +1,5 @@
 """The command line: skipdit demo | sample | train | data | convert | inspect | probe | methods | tune | eval |
-bench | weights."""
+bench | report | weights."""
 
 import os
 from typing import Annotated, Any
@@ -8,7 +8,21 @@ import typer
 from typer.core import TyperGroup
 
 from skipdit import __version__
-from skipdit.cli import bench, convert, data, demo, evaluate, inspect, methods, probe, sample, train, tune, weights
+from skipdit.cli import (
+    bench,
+    convert,
+    data,
+    demo,
+    evaluate,
+    inspect,
+    methods,
+    probe,
+    report,
+    sample,
+    train,
+    tune,
+    weights,
+)
 from skipdit.cli.terminal import complain, examples
 
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
@@ -83,6 +97,7 @@ methods.add_to(app)
 tune.add_to(app)
 evaluate.add_to(app)
 bench.add_to(app)
+report.add_to(app)
 weights.add_to(app)
 
 
