@@ -94,6 +94,7 @@ class _Counted:
     def settle(self, less: int, setting: Setting) -> None:
         """So many of the rivals aren't needed: two candidates are as fast, or one is no faster than uncached."""
         self.total -= less * _batches(setting)
+        self("fewer steps", 0)
 
 
 def _batches(setting: Setting) -> int:
