@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from skipdit.aside import written_aside
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -96,6 +98,12 @@ def append(path: Path, records: Iterable[Record]) -> None:
         file.write("".join(record.to_json() + "\n" for record in records))
 
 
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Write a .jsonl file, aside and then renamed."""
+    with written_aside(path) as aside:
+        aside.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
+
+
 def read(path: Path) -> list[Record]:
     """The records in a .jsonl file. Raises ValueError with the line's number for one that is no record."""
     records = []
@@ -105,6 +113,17 @@ def read(path: Path) -> list[Record]:
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
     return records
+
+
+def resumed(path: Path) -> list[Record]:
+    """The records of a file that is being added to, none where there is no file. A last line that a crash cut off is
+    taken away. Raises ValueError as `read` does."""
+    if not path.is_file():
+        return []
+    whole, end, cut = path.read_text(encoding="utf-8").rpartition("\n")
+    if cut:
+        path.write_text(whole + end, encoding="utf-8")
+    return read(path)
 
 
 def _check_keys(kind: type, said: Any) -> None:

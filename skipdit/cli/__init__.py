@@ -1,4 +1,5 @@
-"""The command line: skipdit demo | sample | train | data | convert | inspect | methods | tune | eval | weights."""
+"""The command line: skipdit demo | sample | train | data | convert | inspect | probe | methods | tune | eval |
+bench | report | weights."""
 
 import os
 from typing import Annotated, Any
@@ -7,7 +8,21 @@ import typer
 from typer.core import TyperGroup
 
 from skipdit import __version__
-from skipdit.cli import convert, data, demo, evaluate, inspect, methods, sample, train, tune, weights
+from skipdit.cli import (
+    bench,
+    convert,
+    data,
+    demo,
+    evaluate,
+    inspect,
+    methods,
+    probe,
+    report,
+    sample,
+    train,
+    tune,
+    weights,
+)
 from skipdit.cli.terminal import complain, examples
 
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
@@ -77,9 +92,12 @@ train.add_to(app)
 data.add_to(app)
 convert.add_to(app)
 inspect.add_to(app)
+probe.add_to(app)
 methods.add_to(app)
 tune.add_to(app)
 evaluate.add_to(app)
+bench.add_to(app)
+report.add_to(app)
 weights.add_to(app)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skipdit.branches import Tally
 from skipdit.core.attach import attach
 from skipdit.core.policy import Policy
 from skipdit.core.run import Run
@@ -18,9 +19,21 @@ from skipdit.core.where import Inner
 from skipdit.diffusion import SAMPLERS, path_of
 from skipdit.metrics.psnr import psnr
 from skipdit.plan.gram import Cuts, Watch
-from skipdit.sample import sample
+from skipdit.sample import OnStep, sample
 
 MOST = 100.0  # dB: nearer than that counts as equal, and JSON knows no infinity
+
+
+def halves(classes: int, seed: int) -> tuple[list[int], list[int]]:
+    """Labels to calibrate on, and those held out."""
+    order = random.Random(seed).sample(range(classes), classes)
+    return order[: classes // 2], order[classes // 2 :]
+
+
+def conditions(config: Any, labels: Sequence[int], count: int) -> tuple[list[int], list[int] | None]:
+    """Labels and styles of so many pictures; both take turns."""
+    styles = [i % config.num_styles for i in range(count)] if config.num_styles else None
+    return [labels[i % len(labels)] for i in range(count)], styles
 
 
 @dataclass
@@ -36,6 +49,7 @@ class Study:
     seed: int
     reference: Tensor = field(default_factory=lambda: torch.empty(0))
     run: Run | None = None  # of the last draw with a policy: its report counts FLOPs, which takes as long as a step
+    tally: Tally = field(default_factory=Tally)  # of the last draw
 
     @classmethod
     def of(
@@ -48,16 +62,13 @@ class Study:
         config = model.config
         if config.num_classes < 2:
             raise ValueError("tune: a model with one label can't be checked on labels held out")
-        order = random.Random(seed).sample(range(config.num_classes), config.num_classes)
-        half = len(order) // 2
         sampler = sampler or SAMPLERS[config.prediction][0]
 
         def study(labels: Sequence[int], count: int, seed: int) -> Study:
-            chosen = [labels[i % len(labels)] for i in range(count)]
-            styles = [i % config.num_styles for i in range(count)] if config.num_styles else None
-            return cls(model, chosen, styles, steps, guidance, sampler, seed)
+            return cls(model, *conditions(config, labels, count), steps, guidance, sampler, seed)
 
-        return study(order[:half], pictures, 2 * seed), study(order[half:], held_out, 2 * seed + 1)
+        ours, others = halves(config.num_classes, seed)
+        return study(ours, pictures, 2 * seed), study(others, held_out, 2 * seed + 1)
 
     @property
     def timesteps(self) -> tuple[float, ...]:
@@ -71,8 +82,15 @@ class Study:
         styles = self.styles and self.styles[:count]
         return replace(self, labels=self.labels[:count], styles=styles, reference=self.reference[:count])
 
-    def draw(self, policy: Policy | None = None, steps: int | None = None) -> Tensor:
+    def draw(
+        self,
+        policy: Policy | None = None,
+        steps: int | None = None,
+        passes: str | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
         """All pictures (N, C, H, W), in one batch."""
+        self.tally = Tally()
         with attach(self.model, policy) if policy else nullcontext() as run:
             images = sample(
                 self.model,
@@ -83,6 +101,9 @@ class Study:
                 seed=self.seed,
                 sampler=self.sampler,
                 batch_size=len(self.labels),
+                passes=passes,
+                tally=self.tally,
+                on_step=on_step,
             )
         self.run = run
         return images

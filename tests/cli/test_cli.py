@@ -68,7 +68,9 @@ def test_help_is_instant_and_imports_no_torch():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-@pytest.mark.parametrize("command", ["", "demo", "sample", "train", "data", "convert", "inspect", "methods"])
+@pytest.mark.parametrize(
+    "command", ["", "demo", "sample", "train", "data", "convert", "inspect", "methods", "bench", "report", "probe"]
+)
 def test_every_help_page_shows_what_it_is_for(command):
     text = call(*command.split(), "--help").output
     assert "Usage: " in text
