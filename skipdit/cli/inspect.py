@@ -78,11 +78,12 @@ def inspect(
 
 def _described(model: Any) -> dict[str, Any]:
     """What there is to know without running the model."""
+    from skipdit.core.backbone import Backbone
     from skipdit.core.flops import count_flops
     from skipdit.core.stack import trunk_of
     from skipdit.rehearse.rehearsal import one_image
 
-    backbone, config = type(model).backbone, model.config
+    backbone, config = Backbone.of(model), model.config
     blocks = backbone.blocks(model)
     contract = next(iter(backbone.stacks.values()))
     joins = trunk_of(model, backbone).joins

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from skipdit.core.attach import attach
+from skipdit.core.backbone import Backbone
 from skipdit.core.policy import Leaf, Policy
 from skipdit.core.report import Report
 from skipdit.core.run import Run
@@ -146,7 +147,7 @@ def _guided(model: Any) -> bool:
 
 def _rows(model: Any, run: Run) -> dict[str, tuple[int, str]]:
     """{module path: (block, part)}: blocks, or all parts of every block where the policy spares parts."""
-    backbone = type(model).backbone
+    backbone = Backbone.of(model)
     blocks = {place.path: number for number, place in enumerate(backbone.order(model))}
     if not any(isinstance(site, Leaf) for site in run.sites):
         return {path: (number, "") for path, number in blocks.items()}
