@@ -14,7 +14,7 @@ from skipdit.core.run import Run
 from skipdit.core.what import Estimate
 from skipdit.core.where import Parts
 from skipdit.diffusion import SAMPLERS, path_of
-from skipdit.sample import sample
+from skipdit.sample import sample, shape_of
 
 GUIDANCE = 2.0  # of the picture that a gate is measured on, where the model knows guidance
 LARGE = 50_000_000  # parameters: with fewer, a pass takes less time than working out its shapes does
@@ -87,11 +87,11 @@ def timesteps(model: Any, steps: int, sampler: str | None = None) -> list[float]
 
 
 def one_image(model: Any) -> tuple[torch.Tensor, ...]:
-    """The arguments of one pass over one image of zeros, on the model's device."""
+    """The arguments of one pass over one image or video of zeros, on the model's device."""
     config, device = model.config, next(model.parameters()).device
-    x = torch.zeros(1, config.in_channels, config.input_size, config.input_size, device=device)
+    x = torch.zeros(1, *shape_of(config), device=device)
     number = torch.zeros(1, dtype=torch.long, device=device)
-    return (x, number.float(), number, *([number] if config.num_styles else []))
+    return (x, number.float(), number, *([number] if getattr(config, "num_styles", 0) else []))
 
 
 def brief(spelling: str) -> str:
@@ -132,14 +132,14 @@ def _stage(model: Any) -> Any:
 
 def _drawn(model: Any, policy: Policy, steps: int, sampler: str | None) -> Run:
     """A gate's run, while a picture is drawn."""
-    style = 0 if model.config.num_styles else None
+    style = 0 if getattr(model.config, "num_styles", 0) else None
     with attach(model, policy) as run:
         sample(model, 0, style, steps, GUIDANCE if _guided(model) else 1.0, seed=0, sampler=sampler)
     return run
 
 
 def _guided(model: Any) -> bool:
-    return bool(model.config.class_dropout_prob)
+    return bool(model.config.num_classes and model.config.class_dropout_prob)
 
 
 # ---- what it left ---------------------------------------------------------------------------------------------------

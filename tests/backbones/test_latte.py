@@ -349,3 +349,39 @@ def test_gradient_checkpointing_gives_equal_gradients(temporal, images):
 def test_a_misspelt_choice_is_refused_by_name(given, message):
     with pytest.raises(ValueError, match=message):
         tiny(**given)
+
+
+# ---- sampling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++"])
+def test_videos_are_drawn_like_images(sampler):
+    """Each has its own noise whatever the batch; guidance in one pass or two; a policy that always computes."""
+    model, settings = tiny(skips="replace"), dict(steps=3, sampler=sampler, guidance=2.0)
+    videos = skipdit.sample(model, [0, 4, 0], **settings)
+    assert videos.shape == (3, FRAMES, 3, SIDE, SIDE)
+    assert videos.abs().max() <= 1
+    torch.testing.assert_close(skipdit.sample(model, [0, 4, 0], batch_size=2, **settings), videos, atol=1e-4, rtol=0)
+    torch.testing.assert_close(skipdit.sample(model, [0, 4, 0], two_pass=True, **settings), videos, atol=1e-4, rtol=0)
+    with skipdit.attach(model, methods.skip_cache(every=2)) as run:
+        assert not torch.equal(skipdit.sample(model, [0, 4, 0], **settings), videos)
+    assert run.report().stood_in == 1
+
+
+def test_a_frame_of_a_model_without_mixing_is_drawn_as_an_image_is():
+    """The noise, the guidance and the learned variance meet the channels, not the frames."""
+    video = tiny(temporal="none", num_frames=1)
+    image = DiT(SIDE, 4, 3, 32, 8, 2, num_classes=5).eval()
+    image.load_state_dict(video.state_dict())
+    for sampler in ("ddim", "ddpm"):
+        said = dict(labels=[1, 2], steps=3, sampler=sampler)
+        torch.testing.assert_close(skipdit.sample(video, **said)[:, 0], skipdit.sample(image, **said))
+
+
+def test_an_unconditional_one_draws_label_0_without_guidance_and_latents_are_not_bounded():
+    model = tiny(num_classes=0, in_channels=4)
+    assert skipdit.sample(model, [0, 0], steps=2, guidance=1).abs().max() > 1
+    with pytest.raises(ValueError, match="guidance must be 1"):
+        skipdit.sample(model, [0], steps=2)
+    with pytest.raises(ValueError, match=r"label 1 is outside 0\.\.\.0"):
+        skipdit.sample(model, [1], steps=2, guidance=1)
