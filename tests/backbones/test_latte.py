@@ -262,12 +262,12 @@ def test_multiply_adds_of_50_calls_are_the_published_ones():
     fifty = range(980, -1, -20)
     with torch.device("meta"):
         plain, skips = Latte_XL_2(num_classes=0), Latte_XL_2(num_classes=0, skips="replace")
-    assert 50 * passed(plain)[0] == pytest.approx(278.63, rel=1e-3)
+    assert 50 * passed(plain)[0] == pytest.approx(278.63, rel=5e-4)
     full, cached = passed(skips, methods.skip_cache(every=2))
     for every, published in PUBLISHED.items():
         decided = skipdit.plan(methods.skip_cache.preset("class-to-video", every, paper=True), fifty)
         total = full * sum(decided) + cached * (50 - sum(decided))
-        assert total == pytest.approx(published, rel=2e-3), every
+        assert total == pytest.approx(published, rel=5e-4), every
 
 
 # ---- policies -------------------------------------------------------------------------------------------------------
