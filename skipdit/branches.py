@@ -32,6 +32,8 @@ class Tally:
 class Branches:
     """What can be asked of a model for one batch of images: one branch, both, or several steps at once.
 
+    Videos (B, F, C, H, W) are served alike: the channels are the third dimension from the end.
+
     apart     the branches run one after the other, as streams "cond" and "uncond", in place of one batch
     sigma     the noise level of a timestep
     """
@@ -86,8 +88,9 @@ class Branches:
     def guide(self, given: Tensor, free: Tensor) -> Tensor:
         """free + w (given - free) on the prediction; a learned variance is taken from the given branch."""
         channels = self.model.config.in_channels
-        guided = free[:, :channels] + self.guidance * (given[:, :channels] - free[:, :channels])  # (B, C, H, W)
-        return torch.cat([guided, given[:, channels:]], dim=1)
+        left = given.shape[-3] - channels
+        (told, variance), (untold, _) = (out.split([channels, left], dim=-3) for out in (given, free))
+        return torch.cat([untold + self.guidance * (told - untold), variance], dim=-3)  # (B, C or 2C, H, W)
 
     def _both(self, x: Tensor, steps: Sequence[Step]) -> list[tuple[Tensor, Tensor]]:
         n = len(steps)
@@ -110,7 +113,7 @@ class Branches:
             self.run.begin_together(steps, stream)
         self.tally.calls += 1
         self.tally.passes += n * rows // len(x)
-        x = x.to(self.dtype).repeat(n * rows // len(x), 1, 1, 1)  # (N R, C, H, W)
+        x = x.to(self.dtype).repeat(n * rows // len(x), *[1] * (x.ndim - 1))  # (N R, C, H, W)
         t = self.timesteps[first.index : first.index + n].repeat_interleave(rows)  # (N R,)
         given = (y.repeat(n),) if style is None else (y.repeat(n), style.repeat(n))  # each (N R,)
         return self.model(x, t, *given)

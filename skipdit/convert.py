@@ -12,7 +12,7 @@ from skipdit.core import skips
 from skipdit.core.backbone import Backbone
 from skipdit.core.skips import JOINS, Join
 
-KEPT = ("skip_pairs", "skip_join", "skip_width")  # what the config of a converted model says; our DiT has its own keys
+KEPT = ("skip_pairs", "skip_join", "skip_width")  # what the config of a converted model says; ours have their own keys
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}  # of safetensors
 Made = str | Callable[[int], nn.Module]  # "join", "replace", or what makes a branch of a width
 
@@ -24,7 +24,7 @@ def add_skips(
     pairs: Iterable[tuple[int, int]] | None = None,
     backbone: Backbone | None = None,
 ) -> nn.Module:
-    """Give a model long skip branches, in place, and return it: our DiT, a transformer of diffusers, or your own.
+    """Give a model long skip branches, in place, and return it: one of ours, a transformer of diffusers, or your own.
 
     width       channels D of the main stream (B, T, D); from the model's config when left out
     join        Join or "join": the model stays bit for bit as it was at first. Replace or "replace": the published
@@ -65,17 +65,26 @@ def from_pretrained(
 
     Raises FileNotFoundError where there is no such model, ValueError for a pipeline's folder or an unknown class.
     """
-    from skipdit.backbones.dit import DiT, described
+    from skipdit.backbones.dit import described
 
     if (Path(name) / kwargs.get("subfolder", "") / "model_index.json").is_file():
         raise ValueError(f"{name} holds a whole pipeline: load its transformer, subfolder='transformer'")
     source, config = described(name, **kwargs)
-    if config.get("_class_name") == "DiT" and kind is None:
-        return DiT.from_pretrained(name, **kwargs)
+    own = own_class(config.get("_class_name"))
+    if own is not None and kind is None:
+        return own.from_pretrained(name, **kwargs)
     kind = kind or _class_of(name, config)
     if not config.get("skip_pairs"):
         return kind.from_pretrained(source, **kwargs)
     return _with_branches(kind, join, backbone).from_pretrained(source, **kwargs)
+
+
+def own_class(name: str | None) -> Any:
+    """The class of ours that a config names; None for another's."""
+    from skipdit.backbones.dit import DiT
+    from skipdit.backbones.latte import Latte
+
+    return {"DiT": DiT, "Latte": Latte}.get(name or "")
 
 
 def _named(join: str) -> Callable[[int], nn.Module]:
@@ -91,7 +100,7 @@ def _config(
     if not hasattr(model, "register_to_config"):
         return {}
     spelled = next((name for name, kind in JOINS.items() if kind is form), None)
-    if "skips" in model.config:  # our DiT, which builds its branches by itself
+    if "skips" in model.config:  # a model of ours, which builds its branches by itself
         if spelled is None or width not in (None, model.config.hidden_size):
             raise ValueError(f"{type(model).__name__}: its branches are 'join' or 'replace', of its own hidden_size")
         return {"skips": spelled, "skip_pairs": pairs}

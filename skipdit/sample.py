@@ -34,9 +34,10 @@ def sample(
     passes: Passes | str | None = None,
     tally: Tally | None = None,
 ) -> Tensor:
-    """Draw one image a label: (N, C, H, W) in [-1, 1], float32, on the model's device.
+    """Draw one image a label: (N, C, H, W) in [-1, 1], float32, on the model's device. Of a Latte, one video:
+    (N, F, C, H, W), of `num_frames` frames. Latents (other than three channels) are not bounded.
 
-    labels, styles    names or numbers; one style serves all labels
+    labels, styles    names or numbers; one style serves all labels. Without classes: 0 for each image
     guidance          scale of classifier-free guidance (arXiv 2207.12598); 1 draws without. The class is dropped in the
                       other branch, the style stays
     seed              every image has its own noise, drawn from the seed, its label, its style and how many of its kind
@@ -59,7 +60,7 @@ def sample(
     if run is not None and hasattr(run.policy.when, "refuse"):  # a plan belongs to one sampler
         run.policy.when.refuse(sampler)
     generators = [torch.Generator().manual_seed(s) for s in seeds(seed, y, style)]
-    shape = (config.in_channels, config.input_size, config.input_size)
+    shape = shape_of(config)
     images = []
     batches = -(-len(y) // batch_size)
     was_training = model.training
@@ -76,7 +77,8 @@ def sample(
             images.append(x)
     finally:
         model.train(was_training)
-    return torch.cat(images).float().clamp(-1, 1)  # (N, C, H, W)
+    drawn = torch.cat(images).float()  # (N, C, H, W)
+    return drawn.clamp(-1, 1) if config.in_channels == 3 else drawn
 
 
 def _denoise(
@@ -105,12 +107,21 @@ def _denoise(
     for step, t in zip(branches.steps(), scheduler.timesteps, strict=True):
         output = passes(memory, branches, step, x).float()
         if model.config.learn_sigma and sampler != "ddpm":
-            output = output[:, : x.shape[1]]  # (B, 2C, H, W) -> (B, C, H, W)
-        x = scheduler.step(output, t, passes.state(memory, step, x), **extra).prev_sample
+            output = output.chunk(2, dim=-3)[0]  # (B, 2C, H, W) -> (B, C, H, W)
+        # schedulers look for the channels behind the batch: (B, F, C, H, W) -> (B, C, F, H, W) and back
+        state = passes.state(memory, step, x).movedim(-3, 1)
+        x = scheduler.step(output.movedim(-3, 1), t, state, **extra).prev_sample.movedim(1, -3)
         yield x
 
 
 # ---- what the caller says
+
+
+def shape_of(config: Any) -> tuple[int, ...]:
+    """Of one image (C, H, W), or of one video (F, C, H, W)."""
+    image = (config.in_channels, config.input_size, config.input_size)
+    frames = getattr(config, "num_frames", None)
+    return image if frames is None else (frames, *image)
 
 
 def conditions(model: Any, labels: Any, styles: Any) -> tuple[Tensor, Tensor | None]:
@@ -119,8 +130,8 @@ def conditions(model: Any, labels: Any, styles: Any) -> tuple[Tensor, Tensor | N
     labels = [labels] if isinstance(labels, (int, str)) else list(labels)
     if not labels:
         raise ValueError("sample: labels is empty: name at least one class")
-    y = torch.tensor([_number(v, config.class_names, config.num_classes, "label") for v in labels])
-    if not config.num_styles:
+    y = torch.tensor([_number(v, config.class_names, max(1, config.num_classes), "label") for v in labels])
+    if not getattr(config, "num_styles", 0):
         if styles is not None:
             raise ValueError(f"sample: this model knows no styles, but styles={styles!r} was given")
         return y, None
@@ -176,5 +187,5 @@ def _check(model: Any, steps: int, guidance: float, batch_size: int) -> None:
         raise ValueError(f"sample: steps={steps} and batch_size={batch_size} must be at least 1")
     if not guidance >= 0:
         raise ValueError(f"sample: guidance={guidance} must be a number of at least 0; 1 draws without guidance")
-    if guidance != 1 and not model.config.class_dropout_prob:
+    if guidance != 1 and not (model.config.num_classes and model.config.class_dropout_prob):
         raise ValueError("sample: this model was trained without label dropout, so guidance must be 1")

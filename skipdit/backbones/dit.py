@@ -4,7 +4,7 @@ import math
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -134,7 +134,71 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))  # (B, T, p*p*C)
 
 
-class DiT(ModelMixin, ConfigMixin):
+def unpatchify(x: Tensor, patch: int) -> Tensor:
+    """Tokens (B, T, p*p*C), row by row, of square images -> (B, C, H, W)."""
+    side = math.isqrt(x.shape[1])
+    x = x.unflatten(1, (side, side)).unflatten(-1, (patch, patch, -1))  # (B, h, w, p, p, C)
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # (B, C, H, W)
+
+
+def xavier(model: nn.Module) -> None:
+    """Xavier linears and convolutions with zero biases, normal embeddings."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            nn.init.xavier_uniform_(module.weight.flatten(1))
+            nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+
+
+def initialize(model: nn.Module) -> None:
+    """As in the DiT paper: Xavier linears, normal embeddings, and zeros wherever a block or the output begins."""
+    xavier(model)
+    for name, parameter in model.named_parameters():
+        if name.startswith("t_embedder") and name.endswith("weight"):
+            nn.init.normal_(parameter, std=0.02)
+        elif "adaLN_modulation" in name or name.startswith("final_layer.linear"):
+            nn.init.zeros_(parameter)
+
+
+def check_sizes(kind: str, input_size: int, patch_size: int, hidden_size: int, num_heads: int, skips: Any) -> None:
+    """Raises ValueError for sizes that don't fit together, and for an unknown form of skips."""
+    if input_size % patch_size or hidden_size % num_heads or hidden_size % 4:
+        raise ValueError(
+            f"{kind}: patch_size={patch_size} must divide input_size={input_size}, and num_heads={num_heads} "
+            f"and 4 must divide hidden_size={hidden_size}"
+        )
+    if skips is not None and skips not in JOINS:
+        raise ValueError(f"{kind}: skips={skips!r} is unknown: choose None, {', '.join(map(repr, JOINS))}")
+
+
+class Named(ModelMixin, ConfigMixin):
+    """A model of ours: it loads by name, and checkpoints its blocks where it is told to."""
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> Self:
+        """Load a shipped model ("emoji-skip"), a folder, or "owner/name" of the Hugging Face hub.
+
+        Weights come as float32 whatever they are stored as; `torch_dtype` asks for another type.
+        Raises FileNotFoundError where there is none, ValueError for a model of another class.
+        """
+        source, config = described(name, **kwargs)
+        kind = config.get("_class_name")
+        if kind != cls.__name__:
+            raise ValueError(f"{name} holds a {kind}, not a {cls.__name__}")
+        return super().from_pretrained(source, **{"torch_dtype": torch.float32, **kwargs})
+
+    def _through(self, block: Any, *given: Any) -> Tensor:
+        """A block's output; with gradient checkpointing it is computed again in the backward pass."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *given)
+        return block(*given)
+
+
+class DiT(Named):
     """A diffusion transformer for images or latents, conditioned on a class and, where `styles` > 0, a style.
 
     input_size     side of the (square) input, in pixels or latent cells
@@ -150,7 +214,6 @@ class DiT(ModelMixin, ConfigMixin):
     backbone: ClassVar[Backbone] = Backbone(
         {"blocks": Contract(("x",))}, parts={"attn": "attn", "mlp": "mlp"}, width="hidden_size"
     )
-    _supports_gradient_checkpointing = True
     _no_split_modules: ClassVar[list[str]] = ["DiTBlock"]
     _repeated_blocks: ClassVar[list[str]] = ["DiTBlock"]
 
@@ -175,15 +238,8 @@ class DiT(ModelMixin, ConfigMixin):
         skip_pairs: list[tuple[int, int]] | None = None,
     ):
         super().__init__()
-        if input_size % patch_size or hidden_size % num_heads or hidden_size % 4:
-            raise ValueError(
-                f"DiT: patch_size={patch_size} must divide input_size={input_size}, and num_heads={num_heads} "
-                f"and 4 must divide hidden_size={hidden_size}"
-            )
-        if skips is not None and skips not in JOINS:
-            raise ValueError(f"DiT: skips={skips!r} is unknown: choose None, {', '.join(map(repr, JOINS))}")
+        check_sizes("DiT", input_size, patch_size, hidden_size, num_heads, skips)
         self.out_channels = in_channels * 2 if learn_sigma else in_channels
-        self.gradient_checkpointing = False
 
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
@@ -194,41 +250,12 @@ class DiT(ModelMixin, ConfigMixin):
         self.pos_embed = nn.Parameter(sincos_2d(hidden_size, side)[None], requires_grad=False)  # (1, T, D)
         self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
-        self.initialize_weights()
+        initialize(self)
         if skips is not None:
             add_skips(self, hidden_size, JOINS[skips], skip_pairs)
 
-    @classmethod
-    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "DiT":
-        """Load a shipped model ("emoji-skip"), a folder, or "owner/name" of the Hugging Face hub.
-
-        Weights come as float32 whatever they are stored as; `torch_dtype` asks for another type.
-        Raises FileNotFoundError where there is none, ValueError for a model of another class.
-        """
-        source, config = described(name, **kwargs)
-        kind = config.get("_class_name")
-        if kind != cls.__name__:
-            raise ValueError(f"{name} holds a {kind}, not a {cls.__name__}")
-        return super().from_pretrained(source, **{"torch_dtype": torch.float32, **kwargs})
-
-    def initialize_weights(self) -> None:
-        """As in the DiT paper: Xavier linears, normal embeddings, and zeros wherever a block or the output begins."""
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                nn.init.xavier_uniform_(module.weight.flatten(1))
-                nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-        for name, parameter in self.named_parameters():
-            if name.startswith("t_embedder") and name.endswith("weight"):
-                nn.init.normal_(parameter, std=0.02)
-            elif "adaLN_modulation" in name or name.startswith("final_layer.linear"):
-                nn.init.zeros_(parameter)
-
     def unpatchify(self, x: Tensor) -> Tensor:
-        side, p = self.config.input_size // self.config.patch_size, self.config.patch_size
-        x = x.view(x.shape[0], side, side, p, p, self.out_channels)  # (B, h, w, p, p, C)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, side * p, side * p)  # (B, C, H, W)
+        return unpatchify(x, self.config.patch_size)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, style: Tensor | None = None) -> Tensor:
         """Noisy images x (B, C, H, W), timesteps t (B,), classes y (B,), styles (B,) -> (B, C or 2C, H, W)."""
@@ -240,9 +267,8 @@ class DiT(ModelMixin, ConfigMixin):
         c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
         if style is not None:
             c = c + self.style_embedder(style)  # (B, D)
-        checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = self._gradient_checkpointing_func(block, x, c) if checkpointed else block(x, c)
+            x = self._through(block, x, c)
         return self.unpatchify(self.final_layer(x, c))  # (B, C or 2C, H, W)
 
 
@@ -271,7 +297,7 @@ def described(name: str | Path, **kwargs: Any) -> tuple[str | Path, dict[str, An
     inside = Path(name) / kwargs.get("subfolder", "")
     source = name if (inside / "config.json").is_file() else located(name)
     try:
-        return source, DiT.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs})
+        return source, Named.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs})
     except OSError as error:
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(f"no model {str(name)!r}, neither a folder here nor on the hub: {reason}") from error

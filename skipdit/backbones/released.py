@@ -1,4 +1,4 @@
-"""Published weights: reads the files of DiT and Skip-DiT (class-to-image) into our DiT, and converts them."""
+"""Published weights: reads files of DiT, Latte and Skip-DiT (class to image, class to video), and converts them."""
 
 import argparse
 import math
@@ -12,32 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipdit.backbones.dit import SIZES, DiT
+from skipdit.backbones.dit import SIZES, DiT, Named
+from skipdit.backbones.latte import Latte
 
 # What tells the sizes of a model, and how many dimensions each of these tensors has.
 TELLING = {
     "x_embedder.proj.weight": 4,  # (D, C, p, p)
     "pos_embed": 3,  # (1, T, D)
-    "y_embedder.embedding_table.weight": 2,  # (classes, and 1 more for the null class, D)
     "blocks.0.mlp.fc1.weight": 2,  # (hidden, D)
     "final_layer.linear.weight": 2,  # (p*p*C, or twice that with a learned sigma, D)
 }
+LABELS = ("y_embedder.embedding_table.weight", 2)  # (classes, and 1 more for the null class, D); not in most Lattes
+FRAMES = ("temp_embed", 3)  # (1, F, D); in Lattes alone
 # A file doesn't say how many heads it was trained with, but the paper's sizes differ in width.
 HEADS = {size.keywords["hidden_size"]: size.keywords["num_heads"] for size in SIZES.values()}
 
 
-def read_released(file: str | Path) -> DiT:
-    """The model in a file published with DiT or Skip-DiT, in evaluation mode and in the file's dtype.
+def read_released(file: str | Path) -> Named:
+    """The DiT or Latte in a file published with DiT, Latte or Skip-DiT, in evaluation mode and in the file's dtype.
 
     The sizes are read off the weights' shapes. Of a training checkpoint the averaged weights (`ema`) are taken. No code
-    in a file is ever run. Nothing in a file says what the model predicts: `prediction` is "epsilon", as in both papers.
+    in a file is ever run. Nothing in a file says what the model predicts: `prediction` is "epsilon", as in the papers.
     Raises ValueError for a file that can't be read as such weights, FileNotFoundError where there is none.
     """
     return _read(Path(file), None)
 
 
-def convert(file: str | Path, out: str | Path, dtype: torch.dtype | None = torch.float16) -> DiT:
-    """Write a published file as a Hugging Face folder, for `DiT.from_pretrained(out)`, and return the model.
+def convert(file: str | Path, out: str | Path, dtype: torch.dtype | None = torch.float16) -> Named:
+    """Write a published file as a Hugging Face folder, for `skipdit.from_pretrained(out)`, and return the model.
 
     dtype    the weights' dtype in the folder; None keeps the file's
 
@@ -66,12 +68,13 @@ def save_whole(model: Any, out: str | Path) -> None:
         os.replace(Path(aside) / "model", place)
 
 
-def _read(file: Path, dtype: torch.dtype | None) -> DiT:
+def _read(file: Path, dtype: torch.dtype | None) -> Named:
     weights, classes = _weights(_load(file))
+    kind, name_of = (Latte, _latte_name) if FRAMES[0] in weights else (DiT, _dit_name)
     config = _config(file, weights, classes)
     with torch.device("meta"):  # no memory, no random numbers: every weight comes from the file
-        model = DiT(**config)
-    theirs = {name: _released_name(name, config["depth"]) for name in model.state_dict()}
+        model = kind(**config)
+    theirs = {name: name_of(name, config["depth"]) for name in model.state_dict()}
     expected = {theirs[name]: weight.shape for name, weight in model.state_dict().items()}
     missing = [name for name in expected if name not in weights]
     unexpected = [name for name in weights if name not in expected]
@@ -87,7 +90,9 @@ def _read(file: Path, dtype: torch.dtype | None) -> DiT:
 def _load(file: Path) -> Any:
     """What is stored in a file. Only tensors, plain containers and the authors' training arguments are let in."""
     if file.is_dir():
-        raise ValueError(f"{file} is a folder: DiT.from_pretrained reads those, this reads a file of published weights")
+        raise ValueError(
+            f"{file} is a folder: skipdit.from_pretrained reads those, this reads a file of published weights"
+        )
     file.open("rb").close()  # refuses a file that is missing or not ours to read, by its own error
     try:
         if file.suffix == ".safetensors":
@@ -117,17 +122,20 @@ def _weights(stored: Any) -> tuple[dict[str, Tensor], int]:
 
 def _config(file: Path, weights: dict[str, Tensor], classes: int) -> dict[str, Any]:
     """The sizes of a DiT, from the shapes of its weights."""
-    silent = [n for n, dims in TELLING.items() if n not in weights or weights[n].ndim != dims or not weights[n].numel()]
+    video = FRAMES[0] in weights
+    telling = TELLING | dict([FRAMES] * video + [LABELS] * (not video or LABELS[0] in weights))
+    silent = [n for n, dims in telling.items() if n not in weights or weights[n].ndim != dims or not weights[n].numel()]
     if silent:
-        raise _stranger(file, silent, [name for name in weights if name not in TELLING], [])
-    patches, positions, labels, hidden, final = (weights[name].shape for name in TELLING)
+        raise _stranger(file, silent, [name for name in weights if name not in telling], [])
+    patches, positions, hidden, final = (weights[name].shape for name in TELLING)
     width, channels, patch, _ = patches
     if width not in HEADS:
         raise ValueError(
             f"{file} holds a model of width {width}, and its weights don't tell the number of heads: widths "
-            f"{sorted(HEADS)} are known. Build DiT(hidden_size={width}, num_heads=...) and load the state dict into it"
+            f"{sorted(HEADS)} are known. Build the model with hidden_size={width} and load the state dict"
         )
-    nulled = classes != labels[0]  # has the table an extra last row for dropped labels?
+    rows = len(weights[LABELS[0]]) if LABELS[0] in telling else 0
+    nulled = rows not in (0, classes)  # has the table an extra last row for dropped labels?
     return {
         "input_size": patch * math.isqrt(positions[1]),
         "patch_size": patch,
@@ -137,14 +145,15 @@ def _config(file: Path, weights: dict[str, Tensor], classes: int) -> dict[str, A
         "num_heads": HEADS[width],
         "mlp_ratio": hidden[0] / width,
         "class_dropout_prob": 0.1 if nulled else 0.0,
-        "num_classes": labels[0] - nulled,
+        "num_classes": rows - nulled,
         "learn_sigma": final[0] == 2 * patch * patch * channels,
         "skips": "replace" if any(name.startswith("skip_") for name in weights) else None,
+        **({"num_frames": weights[FRAMES[0]].shape[1]} if video else {}),
     }
 
 
-def _released_name(name: str, depth: int) -> str:
-    """The name of one of our weights in a released file.
+def _dit_name(name: str, depth: int) -> str:
+    """The name of one of our DiT's weights in a released file.
 
     The authors' `DiT_skip.forward` joins before block `index` with `skip_linears[index - depth // 2]` and the same
     of `skip_norms` (Skip-DiT, class-to-image/models.py); ours are keyed by the block that the branch enters.
@@ -152,7 +161,27 @@ def _released_name(name: str, depth: int) -> str:
     if not name.startswith("skip_branches."):
         return name
     _, target, part, leaf = name.split(".")
-    i = int(target) - depth // 2
+    return _branch_name(int(target) - depth // 2, part, leaf)
+
+
+def _latte_name(name: str, depth: int) -> str:
+    """The name of one of our Latte's weights: there all blocks are in one list, spatial and temporal in turns.
+
+    The authors' `Latte_skip.forward` joins before spatial block `i` with `skip_linears[(i - 14) // 2]`, for depth 28
+    (Skip-DiT, class-to-video/models/latte.py); ours are keyed by the same number.
+    """
+    kind, _, rest = name.partition(".")
+    if kind in ("blocks", "temporal_blocks"):
+        pair, _, leaf = rest.partition(".")
+        return f"blocks.{2 * int(pair) + (kind == 'temporal_blocks')}.{leaf}"
+    if kind != "skip_branches":
+        return name
+    target, part, leaf = rest.split(".")
+    pairs = depth // 2
+    return _branch_name(int(target) // 2 - (pairs - pairs // 2), part, leaf)
+
+
+def _branch_name(i: int, part: str, leaf: str) -> str:
     return f"skip_norms.{i}.{leaf}" if part == "norm" else f"skip_linears.{i}.linear.{leaf}"
 
 
@@ -161,6 +190,6 @@ def _stranger(file: Path, missing: list[str], unexpected: list[str], misshapen: 
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     lists = [f"{kind}: {', '.join(n[:3])}{' ...' * (len(n) > 3)} ({len(n)})" for kind, n in kinds.items() if n]
     return ValueError(
-        f"{file} doesn't hold the weights of a class-conditional DiT or Skip-DiT; {'; '.join(lists)}. "
-        "Use a file of facebookresearch/DiT or of Skip-DiT's class-to-image; DiT.from_pretrained reads our own folders"
+        f"{file} doesn't hold the weights of a class-conditional DiT, Latte or Skip-DiT; {'; '.join(lists)}. Use a "
+        "file of facebookresearch/DiT, Latte or Skip-DiT; skipdit.from_pretrained reads our own folders"
     )

@@ -34,7 +34,10 @@ def add_to(app: typer.Typer) -> None:
 
 def convert(
     model: Annotated[
-        str, typer.Argument(help="A .pt or .safetensors file of DiT or Skip-DiT, a shipped name, or a model's folder.")
+        str,
+        typer.Argument(
+            help="A file (.pt, .safetensors) of DiT, Latte or Skip-DiT, a shipped name, or a model's folder."
+        ),
     ],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
     skips: Annotated[

@@ -61,13 +61,15 @@ def inspect(
     step to find out how it is laid out: say how with --call.
     """
     from skipdit import parse
-    from skipdit.backbones.dit import DiT
+    from skipdit.backbones.dit import DiT, described
+    from skipdit.convert import own_class
 
     asked = Asked([parse(spelling) for spelling in policy or []], methods, steps, sampler, draw)
     if saved.holds_foreign(Path(model)):
         shown = saved.described(Path(model), asked, call)
         return print_json({"model": model, **shown}) if as_json else describe.show(model, shown)
-    loaded = DiT.from_pretrained(model).eval()
+    own = own_class(described(model)[1].get("_class_name")) or DiT  # which refuses what is not of ours
+    loaded = own.from_pretrained(model).eval()
     found = _described(loaded)
     if asked.anything:
         found |= rehearsed(loaded, model, asked, quiet=as_json)
@@ -78,11 +80,13 @@ def inspect(
 
 def _described(model: Any) -> dict[str, Any]:
     """What there is to know without running the model."""
+    from skipdit.core.backbone import Backbone
     from skipdit.core.flops import count_flops
     from skipdit.core.stack import trunk_of
     from skipdit.rehearse.rehearsal import one_image
+    from skipdit.sample import shape_of
 
-    backbone, config = type(model).backbone, model.config
+    backbone, config = Backbone.of(model), model.config
     blocks = backbone.blocks(model)
     contract = next(iter(backbone.stacks.values()))
     joins = trunk_of(model, backbone).joins
@@ -90,12 +94,12 @@ def _described(model: Any) -> dict[str, Any]:
     parts |= {name: p.numel() for name, p in model.named_parameters(recurse=False)}
     return {
         "class": type(model).__name__,
-        "input": [config.in_channels, config.input_size, config.input_size],
+        "input": list(shape_of(config)),
         "prediction": config.prediction,
         "classes": config.num_classes,
-        "styles": list(config.style_names or []) or config.num_styles,
+        "styles": list(config.get("style_names") or []) or config.get("num_styles", 0),
         "parameters": {**parts, "": sum(p.numel() for p in model.parameters())},
-        "blocks": {"list": next(iter(backbone.stacks)), "count": len(blocks), "class": type(blocks[0]).__name__},
+        "blocks": {"list": ", .".join(backbone.stacks), "count": len(blocks), "class": type(blocks[0]).__name__},
         "contract": {"names": contract.names, "returns": contract.returns},
         "parts": dict(backbone.parts),
         "skips": {"form": config.skips, "pairs": sorted((source, target) for target, (source, _) in joins.items())},
@@ -110,13 +114,13 @@ def _show(name: str, found: dict[str, Any]) -> None:
     from rich.table import Table
 
     counts, blocks, contract = found["parameters"], found["blocks"], found["contract"]
-    channels, side, _ = found["input"]
-    styles = found["styles"]
+    shape = " x ".join(map(str, found["input"]))
+    styles, kind = found["styles"], "image" if len(found["input"]) == 3 else "video"
     back = "the main stream" if contract["returns"] is None else f"places {contract['returns']}"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    table.add_row("input", f"{channels} x {side} x {side}, {found['classes']:,} classes, {_styles(styles)}")
+    table.add_row("input", f"{shape}, {found['classes']:,} classes, {_styles(styles)}")
     table.add_row("predicts", found["prediction"])
     table.add_row("blocks", f"{blocks['count']} {blocks['class']} in .{blocks['list']}")
     table.add_row("contract", f"enters as {', '.join(contract['names'])}, returns {back}")
@@ -126,7 +130,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
     for part, count in counts.items():
         if part:
             table.add_row("", f"{count / counts['']:6.1%}  {part}")
-    table.add_row("compute", f"{found['flops'] / 1e9:.3f} GFLOPs a pass and image, twice that with guidance")
+    table.add_row("compute", f"{found['flops'] / 1e9:.3f} GFLOPs a pass and {kind}, twice that with guidance")
     console = out()
     console.print(f"[bold]{name}[/] ({found['class']})\n")
     console.print(table)

@@ -14,10 +14,10 @@ BRANCHES = ("skip_pairs", "skip_join", "skip_width")  # what the config of a con
 
 
 def holds_foreign(folder: Path) -> bool:
-    """Whether a folder is of diffusers: a pipeline, or a model that is not our own DiT."""
+    """Whether a folder is of diffusers: a pipeline, or a model that is not one of ours."""
     if (folder / PIPELINE).is_file():
         return True
-    return (folder / MODEL).is_file() and _read(folder / MODEL).get("_class_name") not in ("DiT", None)
+    return (folder / MODEL).is_file() and _read(folder / MODEL).get("_class_name") not in ("DiT", "Latte", None)
 
 
 def described(folder: Path, asked: Asked, call: str | None) -> dict[str, Any]:

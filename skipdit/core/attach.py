@@ -227,7 +227,7 @@ class Installed:
         ]
 
     def shadow(self, model: nn.Module, leaf: Leaf) -> None:
-        self._shadow(model.get_submodule(leaf.path), _through_part, self.trunk, leaf)
+        self._shadow(model.get_submodule(leaf.path), _through_part, self.trunk, leaf.path)
 
     def _shadow(self, module: nn.Module, through: Callable[..., Any], trunk: Trunk, site: Any) -> None:
         if module not in self.shadowed:
@@ -353,11 +353,12 @@ def _through_block(
 
 
 def _through_part(
-    trunk: Trunk, leaf: Leaf, part: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    trunk: Trunk, path: str, part: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
-    """A part's forward while a run may be on: run it, or let the run stand in."""
+    """A part's forward while a run may be on: run it, or let the run stand in. Each run has its own kind for a part."""
     run = active(trunk)
-    if run is None or leaf not in run.sites:
+    leaf = None if run is None else run.leaves.get(path)
+    if run is None or leaf is None:
         return forward(*args, **kwargs)
     if not run.enter_part(leaf, (args[0] if args else next(iter(kwargs.values())),), part, args, kwargs):
         flow = run.predict(leaf)

@@ -123,6 +123,7 @@ class Run:
         self.over = False  # it was released
         self._first = min(sites, key=lambda site: site.start if isinstance(site, Span) else -1)
         self._flops: Mapping[str, int] | None = None
+        self.leaves = {leaf.path: leaf for leaf in sites if isinstance(leaf, Leaf)}
         self._spans = {i: s for s in sites if isinstance(s, Span) for i in range(s.start, s.stop)}
         self._edges = {0, *(i for s in self._spans.values() for i in (s.start, s.stop - 1))}
         self._memories: dict[tuple[str, Site, int], Memory] = {}

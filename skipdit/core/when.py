@@ -175,7 +175,12 @@ class Drift:
 
 
 def relative_change(now: Tensor, last: Tensor) -> float:
-    """mean |now - last| / mean |last|, over everything. Waits for the device."""
+    """mean |now - last| / mean |last|, over everything. Waits for the device. Raises ValueError for another shape."""
+    if now.shape != last.shape:
+        raise ValueError(
+            f"a gate remembers {tuple(last.shape)} but now gets {tuple(now.shape)}: one batch shape a run; attach anew "
+            "for another batch"
+        )
     return ((now - last).abs().mean() / last.abs().mean()).item()
 
 

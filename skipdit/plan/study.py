@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skipdit.branches import Tally
 from skipdit.core.attach import attach
+from skipdit.core.backbone import Backbone
 from skipdit.core.policy import Policy
 from skipdit.core.run import Run
 from skipdit.core.what import hold
@@ -131,6 +132,6 @@ class Study:
         """One uncached run, which leaves `reference` behind: the inner products (T, T) of what each span would hold."""
         watch = Watch(self.steps)
         self.reference = self.draw(Policy(Cuts(tuple(where.tail for where in wheres)), watch, hold()))
-        backbone = type(self.model).backbone
+        backbone = Backbone.of(self.model)
         depth, unit = backbone.depth(self.model), backbone.unit
         return {where: watch.grams[(depth - where.tail) * unit] for where in wheres}

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from skipdit.core.attach import attach
+from skipdit.core.backbone import Backbone
 from skipdit.core.policy import Policy
 from skipdit.core.what import hold
 from skipdit.core.when import At, Every
@@ -36,7 +37,7 @@ class Tuning:
         self.best = ""
         self.shares: dict[Inner, float] = {}
         self.say("watching an uncached run")
-        self.grams = study.watch(wheres(type(study.model).backbone.depth(study.model)))
+        self.grams = study.watch(wheres(Backbone.of(study.model).depth(study.model)))
         for where in self.grams:
             self.say(f"what a step costs, {where}")
             self.shares[where] = book.note(f"share {where}", partial(self.cost, where))

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 
 from skipdit.core.attach import attach
+from skipdit.core.backbone import Backbone
 from skipdit.core.policy import Leaf, Policy
 from skipdit.core.report import Report
 from skipdit.core.run import Run
 from skipdit.core.what import Estimate
 from skipdit.core.where import Parts
 from skipdit.diffusion import SAMPLERS, path_of
-from skipdit.sample import sample
+from skipdit.sample import sample, shape_of
 
 GUIDANCE = 2.0  # of the picture that a gate is measured on, where the model knows guidance
 LARGE = 50_000_000  # parameters: with fewer, a pass takes less time than working out its shapes does
@@ -86,11 +87,11 @@ def timesteps(model: Any, steps: int, sampler: str | None = None) -> list[float]
 
 
 def one_image(model: Any) -> tuple[torch.Tensor, ...]:
-    """The arguments of one pass over one image of zeros, on the model's device."""
+    """The arguments of one pass over one image or video of zeros, on the model's device."""
     config, device = model.config, next(model.parameters()).device
-    x = torch.zeros(1, config.in_channels, config.input_size, config.input_size, device=device)
+    x = torch.zeros(1, *shape_of(config), device=device)
     number = torch.zeros(1, dtype=torch.long, device=device)
-    return (x, number.float(), number, *([number] if config.num_styles else []))
+    return (x, number.float(), number, *([number] if getattr(config, "num_styles", 0) else []))
 
 
 def brief(spelling: str) -> str:
@@ -131,14 +132,14 @@ def _stage(model: Any) -> Any:
 
 def _drawn(model: Any, policy: Policy, steps: int, sampler: str | None) -> Run:
     """A gate's run, while a picture is drawn."""
-    style = 0 if model.config.num_styles else None
+    style = 0 if getattr(model.config, "num_styles", 0) else None
     with attach(model, policy) as run:
         sample(model, 0, style, steps, GUIDANCE if _guided(model) else 1.0, seed=0, sampler=sampler)
     return run
 
 
 def _guided(model: Any) -> bool:
-    return bool(model.config.class_dropout_prob)
+    return bool(model.config.num_classes and model.config.class_dropout_prob)
 
 
 # ---- what it left ---------------------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def _guided(model: Any) -> bool:
 
 def _rows(model: Any, run: Run) -> dict[str, tuple[int, str]]:
     """{module path: (block, part)}: blocks, or all parts of every block where the policy spares parts."""
-    backbone = type(model).backbone
+    backbone = Backbone.of(model)
     blocks = {place.path: number for number, place in enumerate(backbone.order(model))}
     if not any(isinstance(site, Leaf) for site in run.sites):
         return {path: (number, "") for path, number in blocks.items()}

@@ -4,6 +4,7 @@ import argparse
 import math
 import pickle
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,42 +50,58 @@ def weights(
     return {name: torch.randn(shape, generator=g) * 0.05 for name, shape in shapes.items()}
 
 
-def authors_forward(w: dict[str, Tensor], x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-    """The forward of the authors' DiT_skip (of DiT, where there are no skips), on a file's own names."""
-    depth = 1 + max(int(name.split(".")[1]) for name in w if name.startswith("blocks."))
+def linear(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
 
-    def linear(name: str, x: Tensor) -> Tensor:
-        return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
 
-    def norm(x: Tensor) -> Tensor:
-        return F.layer_norm(x, (WIDTH,), eps=1e-6)
+def norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, (WIDTH,), eps=1e-6)
 
+
+def authors_ends(
+    w: dict[str, Tensor], x: Tensor, t: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """What comes before the authors' blocks, tokens and condition, and what comes behind them."""
     x = F.conv2d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], stride=PATCH)
     side = x.shape[-1]
     x = x.flatten(2).mT + w["pos_embed"]
     angles = t[:, None].float() * torch.exp(-math.log(10000) * torch.arange(128) / 128)
-    hidden = F.silu(linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()], 1)))
-    c = F.silu(linear("t_embedder.mlp.2", hidden) + w["y_embedder.embedding_table.weight"][y])[:, None]
+    hidden = F.silu(linear(w, "t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()], 1)))
+    c = F.silu(linear(w, "t_embedder.mlp.2", hidden) + w["y_embedder.embedding_table.weight"][y])[:, None]
+
+    def finish(x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = linear(w, "final_layer.adaLN_modulation.1", c).split(WIDTH, -1)
+        x = linear(w, "final_layer.linear", norm(x) * (1 + scale) + shift)
+        x = torch.einsum("nhwpqc->nchpwq", x.view(len(x), side, side, PATCH, PATCH, -1))
+        return x.reshape(len(x), -1, side * PATCH, side * PATCH)
+
+    return x, c, finish
+
+
+def authors_block(w: dict[str, Tensor], block: str, x: Tensor, c: Tensor) -> Tensor:
+    m = linear(w, f"{block}.adaLN_modulation.1", c).split(WIDTH, -1)
+    qkv = linear(w, f"{block}.attn.qkv", norm(x) * (1 + m[1]) + m[0]).view(len(x), -1, 3, HEADS, WIDTH // HEADS)
+    q, k, v = qkv.transpose(1, 3).unbind(2)
+    mixed = F.scaled_dot_product_attention(q, k, v)
+    x = x + m[2] * linear(w, f"{block}.attn.proj", mixed.transpose(1, 2).flatten(2))
+    hidden = F.gelu(linear(w, f"{block}.mlp.fc1", norm(x) * (1 + m[4]) + m[3]), approximate="tanh")
+    return x + m[5] * linear(w, f"{block}.mlp.fc2", hidden)
+
+
+def authors_forward(w: dict[str, Tensor], x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """The forward of the authors' DiT_skip (of DiT, where there are no skips), on a file's own names."""
+    depth = 1 + max(int(name.split(".")[1]) for name in w if name.startswith("blocks."))
+    x, c, finish = authors_ends(w, x, t, y)
     saved: list[Tensor] = []
     for index in range(depth):
         if index >= depth // 2 and "skip_norms.0.weight" in w:
             i, both = index - depth // 2, torch.cat([x, saved.pop()], -1)
             normed = F.layer_norm(both, (2 * WIDTH,), w[f"skip_norms.{i}.weight"], w[f"skip_norms.{i}.bias"], 1e-6)
-            x = linear(f"skip_linears.{i}.linear", normed)
-        block = f"blocks.{index}"
-        m = linear(f"{block}.adaLN_modulation.1", c).split(WIDTH, -1)
-        qkv = linear(f"{block}.attn.qkv", norm(x) * (1 + m[1]) + m[0]).view(len(x), -1, 3, HEADS, WIDTH // HEADS)
-        q, k, v = qkv.transpose(1, 3).unbind(2)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        x = x + m[2] * linear(f"{block}.attn.proj", mixed.transpose(1, 2).flatten(2))
-        hidden = F.gelu(linear(f"{block}.mlp.fc1", norm(x) * (1 + m[4]) + m[3]), approximate="tanh")
-        x = x + m[5] * linear(f"{block}.mlp.fc2", hidden)
+            x = linear(w, f"skip_linears.{i}.linear", normed)
+        x = authors_block(w, f"blocks.{index}", x, c)
         if index < depth // 2:
             saved.append(x)
-    shift, scale = linear("final_layer.adaLN_modulation.1", c).split(WIDTH, -1)
-    x = linear("final_layer.linear", norm(x) * (1 + scale) + shift)
-    x = torch.einsum("nhwpqc->nchpwq", x.view(len(x), side, side, PATCH, PATCH, -1))
-    return x.reshape(len(x), -1, side * PATCH, side * PATCH)
+    return finish(x, c)
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
@@ -292,7 +309,7 @@ def test_skips_with_an_odd_depth_dont_exist(tmp_path):
 
 
 def test_a_folder_is_sent_to_from_pretrained(tmp_path):
-    assert "DiT.from_pretrained" in str(refusal(tmp_path))
+    assert "skipdit.from_pretrained" in str(refusal(tmp_path))
 
 
 # ---- conversion -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from skipdit.backbones.diffusers import TABLE
+from skipdit.backbones.latte import Latte
 from skipdit.cli import app
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
@@ -159,6 +160,17 @@ def test_a_model_of_one_list(saved):
     assert model["width"] == 32
     whole = PIPELINES["pixart-alpha"]().pipe.transformer.num_parameters()
     assert model["parameters"].pop("") == sum(model["parameters"].values()) == whole
+
+
+def test_a_latte_of_ours(tmp_path):
+    sizes = dict(input_size=8, patch_size=4, hidden_size=32, depth=8, num_heads=2, num_frames=3)
+    Latte(**sizes, num_classes=5, skips="replace").save_pretrained(tmp_path)
+    told = found(tmp_path, "--policy", "skip_cache(every=2)", "--steps", 4)
+    assert told["input"] == [3, 4, 8, 8]
+    assert told["blocks"]["count"] == 8
+    assert told["skips"]["pairs"] == [[1, 6], [3, 4]]
+    assert told["policy"]["report"]["blocks_run"] == 2 * 8 + 2 * 4
+    assert "GFLOPs a pass and video" in call(tmp_path).stdout
 
 
 def test_lists_one_after_the_other(saved):

@@ -75,6 +75,30 @@ def test_eight_threads_with_eight_policies_equal_eight_single_runs(backbone):
 
 
 @torch.no_grad()
+def test_two_policies_at_once_may_call_a_part_by_other_kinds():
+    """A probe for one is an attention for the other."""
+    model = BACKBONES["dit"]()
+    with attach(model, POLICIES["pab"]) as run:
+        want = loop(model, run)
+
+    def other():
+        with attach(model, POLICIES["adacache"]) as run:
+            loop(model, run, steps=1)
+            held.set()
+            done.wait()
+
+    held, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    with attach(model, POLICIES["pab"]) as run:
+        got = loop(model, run)
+    done.set()
+    thread.join()
+    assert torch.equal(got, want)
+
+
+@torch.no_grad()
 def test_two_tasks_that_take_turns_within_a_loop_keep_apart():
     model = BACKBONES["dit-replace"]()
     names = ("skip_cache", "forecast")

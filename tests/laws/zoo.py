@@ -11,6 +11,7 @@ from torch import nn
 
 from skipdit import methods
 from skipdit.backbones.dit import DiT
+from skipdit.backbones.latte import Latte
 from skipdit.core.backbone import Backbone, Contract, transposed
 from skipdit.core.policy import Policy
 from skipdit.core.skips import Join, add_skips
@@ -134,6 +135,19 @@ def video() -> Video:
     return shaken(Video())
 
 
+class Clips(Latte):
+    """Takes the three channels of an image for three frames of one channel."""
+
+    def forward(self, x, t, y):
+        return super().forward(x[:, :, None], t, y)  # (B, 3, H, W) -> (B, F, 1, H, W)
+
+
+def latte() -> Clips:
+    torch.manual_seed(0)
+    sizes = dict(input_size=8, patch_size=4, in_channels=1, hidden_size=32, depth=8, num_heads=2, num_frames=3)
+    return shaken(Clips(**sizes, num_classes=5, skips="replace"))
+
+
 _folder = tempfile.TemporaryDirectory()  # goes when the tests do
 HALF = str(Path(_folder.name) / "half.safetensors")
 save_file({"diagonal": torch.tensor(0.5)}, HALF)
@@ -146,6 +160,7 @@ BACKBONES = {
     "two-stream": lambda: two_stream(False),
     "two-stream-join": lambda: two_stream(True),
     "video": video,
+    "latte-replace": latte,
 }
 
 POLICIES = {
@@ -192,13 +207,16 @@ POLICIES = {
 }
 ONLY = {  # where a method needs what not every model has
     "t_gate": ("video",),  # cross-attention
-    "teacache": ("dit", "dit-join", "dit-replace", "dit-replace-odd"),  # a modulated first norm
+    "teacache": ("dit", "dit-join", "dit-replace", "dit-replace-odd", "latte-replace"),  # a modulated first norm
+}
+SOME = {  # of a backbone that is much like another: those that its spatial and temporal blocks tell apart
+    "latte-replace": ("skip_cache", "residual", "sources inside", "pab", "teacache", "adacache motion"),
 }
 OWN = {  # FLOPs that a policy spends by itself, which are not the model's and not in the report
     "teacache": lambda run: STEPS * run.flops()["blocks.0.adaLN_modulation"],
 }
 
-CASES = [(b, p) for b in BACKBONES for p in POLICIES if b in ONLY.get(p, BACKBONES)]
+CASES = [(b, p) for b in BACKBONES for p in POLICIES if b in ONLY.get(p, BACKBONES) and p in SOME.get(b, POLICIES)]
 
 
 def always(policy: Policy) -> Policy:
