@@ -1,6 +1,6 @@
 """docs/peers.md's tables, from docs/records/peers.jsonl: python docs/peers.py
 
-    python -m skipdit.bench peers --steps 20 --out docs/records/peers.jsonl    # measures; needs cache-dit
+python -m skipdit.bench peers --steps 20 --out docs/records/peers.jsonl    # measures; needs cache-dit
 """
 
 import re

@@ -106,7 +106,9 @@ class LinearPath:
 
         clip_sample    keep the predicted image within [-1, 1]: for pixels, not for latents
         """
-        from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+        from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+
+        from skipdit.ddim import EvenDDIM
 
         common = dict(
             num_train_timesteps=self.timesteps,
@@ -117,7 +119,7 @@ class LinearPath:
             timestep_spacing="trailing",
         )
         if name == "ddim":
-            return DDIMScheduler(**common, clip_sample=clip_sample)
+            return EvenDDIM(**common, clip_sample=clip_sample)
         if name == "ddpm":
             kind = "learned_range" if self.learn_sigma else "fixed_small"
             return DDPMScheduler(**common, clip_sample=clip_sample, variance_type=kind)

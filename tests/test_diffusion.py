@@ -101,6 +101,39 @@ def test_every_sampler_recovers_the_image_from_an_ideal_denoiser(prediction, sam
     torch.testing.assert_close(x, X0[:1], atol=2e-2, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 28, 33, 50, 61])
+def test_ddim_steps_to_the_timestep_that_comes_next(steps):
+    """With the true noise every state is the noised image of the next timestep; diffusers' own misses it by up to a
+    step where the number of steps doesn't divide 1000."""
+    path = path_of("epsilon")
+    scheduler = path.scheduler("ddim")
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps.tolist()
+    assert (len(times), times[0]) == (steps, 999)
+    assert times[-1] >= 0
+    x = path.noised(X0[:1], NOISE[:1], torch.tensor(times[:1]))
+    for t, following in zip(times, [*times[1:], None], strict=True):
+        x = scheduler.step(NOISE[:1], torch.tensor(t), x).prev_sample
+        expected = X0[:1] if following is None else path.noised(X0[:1], NOISE[:1], torch.tensor([following]))
+        torch.testing.assert_close(x, expected.to(x.dtype), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("steps", "equal"), [(50, True), (25, True), (28, False)])
+def test_ddim_is_diffusers_where_the_steps_divide_1000(steps, equal):
+    from diffusers import DDIMScheduler
+
+    ours = path_of("v_prediction").scheduler("ddim", clip_sample=True)
+    theirs = DDIMScheduler.from_config(ours.config)
+    states = []
+    for scheduler in (ours, theirs):
+        scheduler.set_timesteps(steps)
+        x = NOISE[:1]
+        for t in scheduler.timesteps:
+            x = scheduler.step(X0[:1] - x, t, x, use_clipped_model_output=True).prev_sample
+        states.append(x)
+    assert torch.equal(*states) == equal
+
+
 def test_the_flow_sampler_is_ddim_on_the_straight_path():
     """x_s = (1 - s) x0 + s n with x0, n from the velocity is what Euler's step gives."""
     scheduler = path_of("flow").scheduler("euler")
