@@ -9,7 +9,9 @@ from torch import Tensor
 
 from skipdit.core.policy import Flow, Memory, Moment, Policy, Site, Step
 from skipdit.core.what import hold
+from skipdit.core.when import relative_change
 from skipdit.core.where import Inner, Parts
+from skipdit.methods.teacache import fitted, modulated
 from skipdit.plan import linear
 from skipdit.plan.curves import Curves
 from skipdit.plan.study import Study
@@ -48,6 +50,43 @@ def magcache_ratios(study: Study) -> tuple[float, ...]:
     ratios = Ratios()
     study.reference = study.draw(Policy(Inner(0, 0), ratios, hold()))
     return tuple(fmean(ratios.seen[step]) for step in range(study.steps))
+
+
+class Changes:
+    """Always computes, and watches how far the modulated input of the first block and the output of the last one move.
+
+    inputs, outputs    relative L1 change from each step to the next (TeaCache, arXiv 2411.19108, sec. 3.3)
+    """
+
+    gate: ClassVar[bool] = True  # it wants to see the input
+
+    def __init__(self) -> None:
+        self.inputs: list[float] = []
+        self.outputs: list[float] = []
+
+    def __call__(self, memory: Memory, step: Step, site: Site, moment: Moment | None) -> bool:
+        assert moment is not None
+        _note(self.inputs, memory, "input", modulated(moment))
+        return True
+
+    def observe(self, memory: Memory, step: Step, site: Site, x: Flow, y: Flow) -> None:
+        _note(self.outputs, memory, "output", y[0])
+
+
+def _note(changes: list[float], memory: Memory, name: str, now: Tensor) -> None:
+    if name in memory:
+        changes.append(relative_change(now, memory[name]))
+    memory[name] = now
+
+
+def teacache_polynomial(study: Study, degree: int = 4) -> tuple[float, ...]:
+    """The polynomial from the input's change to the output's, for `methods.teacache(polynomial=...)`, in one call.
+
+    Raises ValueError for a run too short for the degree.
+    """
+    changes = Changes()
+    study.reference = study.draw(Policy(Inner(0, 0), changes, hold()))
+    return fitted(changes.inputs, changes.outputs, degree)
 
 
 def correction(study: Study, path: Path, computed: Sequence[int], branch: int = 1, rank: int = 16) -> None:

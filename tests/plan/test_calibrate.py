@@ -2,13 +2,14 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from zoo import dit
 
 from skipdit.core.policy import Span, Step
-from skipdit.plan.calibrate import correction, magcache_ratios, smoothcache_curves
+from skipdit.plan.calibrate import correction, magcache_ratios, smoothcache_curves, teacache_polynomial
 from skipdit.plan.curves import smoothcache_schedules
 from skipdit.plan.linear import Differences, fit, left_over
 from skipdit.plan.study import Study
@@ -35,6 +36,27 @@ def test_ratios_are_those_of_the_norms(study):
     assert len(ratios) == 6
     assert ratios[0] == 1
     assert ratios[1:] == pytest.approx([(b / a).mean().item() for a, b in pairwise(norms)])
+
+
+def test_teacache_s_polynomial_is_fitted_to_what_the_blocks_show(study):
+    given, left = [], []
+    blocks = study.model.blocks
+    hooks = [
+        blocks[0].attn.register_forward_pre_hook(lambda module, args: given.append(args[0].clone())),
+        blocks[-1].register_forward_hook(lambda module, args, y: left.append(y.clone())),
+    ]
+    try:
+        polynomial = teacache_polynomial(study, degree=1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    moved, followed = (
+        [((b - a).abs().mean() / a.abs().mean()).item() for a, b in pairwise(seen)] for seen in (given, left)
+    )
+    slope, offset = np.polyfit(moved, followed, 1)
+    assert polynomial == pytest.approx((slope, offset), rel=1e-3)
+    with pytest.raises(ValueError, match="can't fix degree 9"):
+        teacache_polynomial(study, degree=9)
 
 
 def test_smoothcache_curves_give_a_schedule_for_each_kind(study):
