@@ -164,7 +164,7 @@ def outputs(asked, u, c, guidance=3.0):
         (passes.reuse(every=3, keep="uncond"), lambda u, c, held, now: u[held]),
         (passes.t_gate(gate=1), lambda u, c, held, now: c[now]),
     ],
-    ids=str,
+    ids=("difference", "uncond", "gate"),
 )
 def test_the_guided_output_is_the_formula(asked, estimate):
     u, c = torch.randn(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
