@@ -122,7 +122,7 @@ def table(cells: list[Cell]) -> str:
     for budget in BUDGETS:
         lines += [
             f"\n**{budget:g} times**\n",
-            "| | setting | measured | ideal | PSNR, dB | SSIM | over fewer steps, dB |",
+            "| | setting | pairs | measured | ideal | PSNR, dB | SSIM | over fewer steps, dB |",
         ]
         lines += ["|---" * 8 + "|"]
         lines += [_row(cell, fewer_in_the_same_time(cells, cell)) for cell in rows(cells, budget)]
