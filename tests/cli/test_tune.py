@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,8 @@ def test_ctrl_c_leaves_what_was_tried_and_the_same_command_goes_on(tmp_path):
     book = plan.with_suffix(".tried.jsonl")
     command = [sys.executable, "-m", "skipdit.cli", "tune", "emoji-skip", "--flops", "0.6", *SMALL, "-o", str(plan)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job is deaf to Ctrl-C
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and (not book.exists() or book.read_text().count('"shape"') < 3):
         time.sleep(0.05)
