@@ -183,7 +183,8 @@ def draw(grids: dict[str, list[Cell]]) -> None:
         for name, line in lines.items():
             _line(axes, name, sorted(line, key=lambda cell: cell.speedup))
         counts = [len(cell.psnr) for cell in cells]
-        axes.set(xlabel="measured speed-up", ylabel="PSNR to the uncached picture, dB", title=f"{model}, {min(counts)} to {max(counts)} pairs")
+        axes.set_title(f"{model}, {min(counts)} to {max(counts)} pairs")
+        axes.set(xlabel="measured speed-up", ylabel="PSNR to the uncached picture, dB")
         axes.set_xscale("log", base=2)
         axes.set_xticks([1.5, 2, 3, 4], ["1.5x", "2x", "3x", "4x"])
         axes.grid(alpha=0.3)
