@@ -19,10 +19,10 @@ class EvenDDIM(DDIMScheduler):
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         super().set_timesteps(num_inference_steps, device)
         self.timesteps = self.timesteps[:num_inference_steps]  # rounding sometimes leaves one more, at -1
+        times = self.timesteps.tolist()
+        self.following = dict(zip(times, [*times[1:], -1], strict=True))
 
     def step(self, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
-        times = self.timesteps.tolist()
-        following = [*times, -1][times.index(int(timestep)) + 1]
-        gap = int(timestep) - following
+        gap = int(timestep) - self.following[int(timestep)]
         self.num_inference_steps = Fraction(self.config.num_train_timesteps, gap)  # 1000 // it is the gap
         return super().step(model_output, timestep, sample, *args, **kwargs)
