@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli.options import Device, Guidance, Threads
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 
@@ -43,7 +44,7 @@ def bench(
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Labels and seeds that every candidate draws.")] = 32,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once; each batch is a round of timing.")] = 8,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
+    guidance: Guidance = 2.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     records: Annotated[Path, typer.Option("--out", "-o", help="The .jsonl to write the records to.")] = Path(
         "out/bench.jsonl"
@@ -51,8 +52,8 @@ def bench(
     profile: Annotated[
         Path | None, typer.Option(help="Write a Chrome trace (.json) of one step computed and one stood in for.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON line.")] = False,
 ) -> None:
     """Measure policies on a model: how much faster, how near to the uncached pictures, and what fewer steps give

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli.options import Device, Guidance, Sampler, Threads
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
@@ -65,14 +66,12 @@ def evaluate(
         str | None, typer.Option(help='What a step asks of the model: "reuse(every=2)"; see skipdit methods.')
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
-    ] = None,
+    guidance: Guidance = 2.0,
+    sampler: Sampler = None,
     seed: Annotated[int, typer.Option(min=0, help="Of labels and noise.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 64,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON line.")] = False,
 ) -> None:
     """Score a folder of images, or a model that draws them first, against a reference.

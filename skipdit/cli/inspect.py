@@ -7,6 +7,7 @@ import typer
 
 from skipdit.cli import describe, saved, side_by_side
 from skipdit.cli.bar import bar
+from skipdit.cli.options import Sampler
 from skipdit.cli.rehearse import Asked, rehearsed
 from skipdit.cli.terminal import examples, out, print_json
 
@@ -44,9 +45,7 @@ def inspect(
         Path | None, typer.Option(help="A PNG to write: what is computed at each step, in each block.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps that the policy is held against.")] = 50,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
-    ] = None,
+    sampler: Sampler = None,
     call: Annotated[
         str | None, typer.Option(help="For a pipeline of an unknown class: the arguments of a call, as JSON.")
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli.options import Device, Guidance, Sampler, Threads
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -28,15 +29,13 @@ def probe(
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Drawn at once; classes spread over all that there are.")] = 4,
     steps: Annotated[int, typer.Option(min=2, help="Denoising steps.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
-    ] = None,
+    guidance: Guidance = 2.0,
+    sampler: Sampler = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     records: Annotated[Path | None, typer.Option("--out", "-o", help="A .jsonl to write the records to.")] = None,
     draw: Annotated[Path | None, typer.Option(help="A PNG to write.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON line.")] = False,
 ) -> None:
     """Show how alike features are: each block from step to step, and cached runs beside the uncached one.

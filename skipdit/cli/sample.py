@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli.options import Device, Guidance, Sampler, Threads
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -34,20 +35,18 @@ def sample(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures of each label and style.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
+    guidance: Guidance = 2.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     policy: Annotated[str | None, typer.Option(help='Such as "skip_cache(every=2)"; see skipdit methods.')] = None,
     passes: Annotated[
         str | None, typer.Option(help='What a step asks of the model: "reuse(every=2)"; see skipdit methods.')
     ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
-    ] = None,
+    sampler: Sampler = None,
     two_pass: Annotated[bool, typer.Option("--two-pass", help="The branches of guidance one after the other.")] = False,
     picture: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("out/sample.png"),
     scale: Annotated[int | None, typer.Option(min=1, help="Enlarge each picture.", show_default="to about 128")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    device: Device = None,
+    threads: Threads = None,
     list_labels: Annotated[
         bool, typer.Option("--list-labels", help="List what MODEL knows; LABELS narrow it down.")
     ] = False,

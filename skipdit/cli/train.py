@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from skipdit.cli.data import EMOJI
+from skipdit.cli.options import Threads
 from skipdit.cli.terminal import err, examples, out, print_json
 from skipdit.cli.watch import Shown, Stop, asked_to_stop, draw_samples
 from skipdit.train.recipe import Recipe
@@ -88,7 +89,7 @@ def train(
     max_minutes: Annotated[float | None, typer.Option(help="Stop, with a checkpoint, after so long.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line.")] = False,
     image_size: Annotated[int, _size("Side of the pictures, in pixels.")] = 32,

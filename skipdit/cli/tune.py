@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli.options import Device, Guidance, Sampler, Threads
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -28,17 +29,15 @@ def tune(
     flops: Annotated[float | None, typer.Option(help="Share of the FLOPs that may be spent, such as 0.5.")] = None,
     plan: Annotated[Path, typer.Option("--out", "-o", help="The plan to write.")] = Path("out/plan.json"),
     steps: Annotated[int, typer.Option(min=3, help="Denoising steps; a plan holds for this number.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 draws without.")] = 2.0,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ddpm, dpm++, or euler for flow.", show_default="ddim or euler")
-    ] = None,
+    guidance: Guidance = 2.0,
+    sampler: Sampler = None,
     seed: Annotated[int, typer.Option(help="Of the search, the labels and the noise.")] = 0,
     pictures: Annotated[int, typer.Option(min=2, help="Pictures to calibrate on.")] = 8,
     held_out: Annotated[int, typer.Option(min=2, help="Others to check with: other labels, other seeds.")] = 32,
     tries: Annotated[int, typer.Option(min=20, help="Schedules to try at most.")] = 150,
     minutes: Annotated[float, typer.Option(help="Time to spend at most, about.")] = 10.0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="cuda where there is one")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON line.")] = False,
 ) -> None:
     """Find which steps a model must compute, and what stands in at the others, for one of three goals.
