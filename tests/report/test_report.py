@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import subprocess
 import sys
@@ -61,6 +62,12 @@ def test_the_front_and_the_table(records):
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) <= 2
 
 
+def fewer_steps_of_the_demo():
+    """The rows' names: how many steps fit into a time differs from run to run."""
+    names = [record["name"] for record in json.loads((DOCS / "demo.json").read_text())["records"]]
+    return [name for name in names if re.fullmatch(r"Skip-DiT, \d+ steps \(N = \d\)", name)]
+
+
 def test_a_folder_from_records_only(records, tmp_path):
     write(tmp_path / "b.jsonl", records)
     out = tmp_path / "report"
@@ -76,7 +83,9 @@ def test_a_folder_from_records_only(records, tmp_path):
     for source in sources:
         with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
             assert image.format == "PNG"
-    assert "Skip-DiT, 25 steps (N = 3)" in (out / "report.md").read_text()
+    told = (out / "report.md").read_text()
+    assert len(fewer_steps_of_the_demo()) == 3
+    assert all(name in told for name in fewer_steps_of_the_demo())
 
 
 def test_names_are_escaped(records, tmp_path):
