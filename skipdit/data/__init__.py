@@ -1,11 +1,24 @@
-"""Data sets: one a file, and `open_images` for whatever lies in a folder."""
+"""Data sets: one a file, and `open_images` or `open_clips` for whatever lies in a folder."""
 
 from pathlib import Path
 
+from skipdit.data.clips import ClipSet, read_clips, write_clips
 from skipdit.data.folder import read_class_folders
 from skipdit.data.images import HELD_OUT, ImageSet, is_held_out, read_images, to_model, write_images
 
-__all__ = ["HELD_OUT", "ImageSet", "is_held_out", "open_images", "read_images", "to_model", "write_images"]
+__all__ = [
+    "HELD_OUT",
+    "ClipSet",
+    "ImageSet",
+    "is_held_out",
+    "open_clips",
+    "open_images",
+    "read_clips",
+    "read_images",
+    "to_model",
+    "write_clips",
+    "write_images",
+]
 
 
 def open_images(folder: str | Path, size: int) -> ImageSet:
@@ -19,3 +32,16 @@ def open_images(folder: str | Path, size: int) -> ImageSet:
     if (folder / "images.npz").exists():
         return read_images(folder).resized(size)
     return read_class_folders(folder, size)
+
+
+def open_clips(folder: str | Path, size: int, frames: int) -> ClipSet:
+    """The labelled clips in a folder: a built set (clips.npz and rows.json), at side length `size` and `frames` frames.
+
+    Raises FileNotFoundError for a missing folder and ValueError for one that holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no data folder {folder}: build one with `skipdit data animation {folder}`")
+    if (folder / "clips.npz").exists():
+        return read_clips(folder).thinned(frames).resized(size)
+    raise ValueError(f"{folder} holds no clips: neither clips.npz and rows.json, nor videos in class folders")

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -37,20 +37,21 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.x)
 
-    def split(self) -> tuple["ImageSet", "ImageSet"]:
+    def split(self) -> tuple[Self, Self]:
         """(training, held-out) images. Without styles every image is for training."""
         if self.style is None:
-            return self, self._rows(torch.zeros(len(self), dtype=torch.bool))
+            return self, self.rows(torch.zeros(len(self), dtype=torch.bool))
         held = torch.tensor(
             [is_held_out(self.class_names[y], self.style_names[s]) for y, s in zip(self.y, self.style, strict=True)]
         )
-        return self._rows(~held), self._rows(held)
+        return self.rows(~held), self.rows(held)
 
-    def _rows(self, keep: Tensor) -> "ImageSet":
+    def rows(self, keep: Tensor) -> Self:
+        """The part that `keep`, row numbers or a mask (N,), says."""
         style = None if self.style is None else self.style[keep]
-        return ImageSet(self.x[keep], self.y[keep], style, self.class_names, self.style_names)
+        return replace(self, x=self.x[keep], y=self.y[keep], style=style)
 
-    def only(self, labels: Sequence[str]) -> "ImageSet":
+    def only(self, labels: Sequence[str]) -> Self:
         """The images of these classes, numbered anew. Raises ValueError for an unknown one."""
         unknown = sorted(set(labels) - set(self.class_names))
         if unknown:
@@ -58,10 +59,10 @@ class ImageSet:
         names = tuple(name for name in self.class_names if name in set(labels))
         number = torch.full((len(self.class_names),), -1)
         number[[self.class_names.index(name) for name in names]] = torch.arange(len(names))
-        kept = self._rows(number[self.y] >= 0)
+        kept = self.rows(number[self.y] >= 0)
         return replace(kept, y=number[kept.y], class_names=names)
 
-    def resized(self, size: int) -> "ImageSet":
+    def resized(self, size: int) -> Self:
         """The set at another side length, averaged over whole cells. Raises ValueError where the cells don't fit."""
         side = self.x.shape[-1]
         if size == side:
@@ -69,9 +70,9 @@ class ImageSet:
         if side % size:
             raise ValueError(f"the data are {side} x {side} pixels: size={size} must divide that")
         cells = side // size
-        x = self.x.unflatten(-1, (size, cells)).unflatten(-3, (size, cells))  # (N, 3, s, c, s, c)
-        x = x.float().mean((-3, -1)).round().to(torch.uint8)  # (N, 3, s, s)
-        return ImageSet(x, self.y, self.style, self.class_names, self.style_names)
+        x = self.x.unflatten(-1, (size, cells)).unflatten(-3, (size, cells))  # (N, ..., s, c, s, c)
+        x = x.mean((-3, -1), dtype=torch.float32).round().to(torch.uint8)  # (N, ..., s, s)
+        return replace(self, x=x)
 
 
 def to_model(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Two-stage training: first the skip branches alone, then everything; when the first stage ends is measured."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -53,11 +53,7 @@ def set_aside(data: ImageSet) -> tuple[ImageSet, ImageSet]:
     if len(data) < 2:
         raise ValueError("two-stage training looks at held-out images, but the data are one image: give it more")
     held = torch.arange(len(data)) % ASIDE == 0  # (N,)
-    return _rows(data, ~held), _rows(data, held)
-
-
-def _rows(data: ImageSet, keep: Tensor) -> ImageSet:
-    return replace(data, x=data.x[keep], y=data.y[keep], style=None if data.style is None else data.style[keep])
+    return data.rows(~held), data.rows(held)
 
 
 @dataclass
