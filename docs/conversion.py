@@ -20,7 +20,8 @@ from skipdit.data import open_images
 from skipdit.diffusion import path_of
 from skipdit.results import Provenance, Record, append, read
 from skipdit.train import Recipe, train
-from skipdit.train.stages import fixed_draws, losses
+from skipdit.train.draws import fixed_draws
+from skipdit.train.stages import DRAWS, losses
 
 HERE = Path(__file__).parent
 RECORDS, PICTURE = HERE / "records" / "conversion.jsonl", HERE / "conversion.png"
@@ -40,7 +41,7 @@ def learn(arm: str, data: str) -> None:
         torch.manual_seed(0)
         add_skips(model, join=arm)
     recipe = Recipe(**RECIPE, **({} if arm == "plain" else STAGES))
-    draws = {"held_out": fixed_draws(held, path, 1), "training": fixed_draws(images, path, 1)}
+    draws = {"held_out": fixed_draws(held, path, 1, DRAWS), "training": fixed_draws(images, path, 1, DRAWS)}
     here = Provenance.here("float32", recipe.batch_size, recipe.steps, recipe.seed)
 
     def fixed(step: int, average: DiT) -> None:
@@ -52,7 +53,7 @@ def learn(arm: str, data: str) -> None:
     def step_done(step: int, figures: dict) -> None:
         window.append(figures["loss"])
         if step == 1 or step % WINDOW == 0 or "held_loss" in figures:
-            kept = {name: value for name, value in figures.items() if name != "images_per_s"}
+            kept = {name: value for name, value in figures.items() if name != "samples_per_s"}
             kept |= {"step": step, "mean_loss": mean(window[-WINDOW:])}
             append(RECORDS, [Record(f"conversion {arm} step", "", kept, here)])
 

@@ -26,8 +26,8 @@ def path_of(prediction: str, learn_sigma: bool = False) -> "LinearPath | FlowPat
     return FlowPath()
 
 
-def _per_image(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.device)[:, None, None, None].to(like.dtype)  # (B, 1, 1, 1)
+def _per_sample(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))  # (B, 1, ..., 1)
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -61,16 +61,16 @@ class LinearPath:
 
     def noised(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         abar = self.alphas_cumprod.to(t.device)[t]
-        return _per_image(abar.sqrt(), x0) * x0 + _per_image((1 - abar).sqrt(), x0) * noise  # (B, C, H, W)
+        return _per_sample(abar.sqrt(), x0) * x0 + _per_sample((1 - abar).sqrt(), x0) * noise  # (B, ..., C, H, W)
 
     def loss(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Loss of each image (B,) for a network output (B, C or 2C, H, W)."""
+        """Loss of each image or video (B,) for a network output (B, ..., C or 2C, H, W)."""
         abar = self.alphas_cumprod.to(t.device)[t]
-        a, s = _per_image(abar.sqrt(), x0), _per_image((1 - abar).sqrt(), x0)
+        a, s = _per_sample(abar.sqrt(), x0), _per_sample((1 - abar).sqrt(), x0)
         output = output.float()
         if not self.learn_sigma:
             return _mean((output - self._target(x0, noise, a, s)).square())
-        predicted, variance = output.chunk(2, dim=1)  # each (B, C, H, W)
+        predicted, variance = output.chunk(2, dim=-3)  # each (B, ..., C, H, W)
         error = _mean((predicted - self._target(x0, noise, a, s)).square())
         x_t = a * x0 + s * noise
         guess = predicted.detach()
@@ -86,10 +86,10 @@ class LinearPath:
         before = torch.cat([abar.new_ones(1), abar[:-1]])
         posterior = self.betas * (1 - before) / (1 - abar)
         posterior[0] = posterior[1]  # the first one is 0 and has no logarithm
-        low, high = (_per_image(v.log().to(t.device)[t], x0) for v in (posterior, self.betas))
-        log_variance = low + (variance + 1) / 2 * (high - low)  # (B, C, H, W)
-        c0 = _per_image((self.betas * before.sqrt() / (1 - abar)).to(t.device)[t], x0)
-        ct = _per_image(((1 - before) * (1 - self.betas).sqrt() / (1 - abar)).to(t.device)[t], x0)
+        low, high = (_per_sample(v.log().to(t.device)[t], x0) for v in (posterior, self.betas))
+        log_variance = low + (variance + 1) / 2 * (high - low)  # (B, ..., C, H, W)
+        c0 = _per_sample((self.betas * before.sqrt() / (1 - abar)).to(t.device)[t], x0)
+        ct = _per_sample(((1 - before) * (1 - self.betas).sqrt() / (1 - abar)).to(t.device)[t], x0)
         true, mean = c0 * x0 + ct * x_t, c0 * x0_guess + ct * x_t
         kl = 0.5 * (log_variance - low + (low - log_variance).exp() - 1)
         kl = kl + 0.5 * (true - mean).square() * (-log_variance).exp()
@@ -142,10 +142,10 @@ class FlowPath:
         return torch.randn(batch, generator=generator).sigmoid() * self.timesteps
 
     def noised(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        return x0 + _per_image(t / self.timesteps, x0) * (noise - x0)  # (B, C, H, W)
+        return x0 + _per_sample(t / self.timesteps, x0) * (noise - x0)  # (B, ..., C, H, W)
 
     def loss(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Loss of each image (B,)."""
+        """Loss of each image or video (B,)."""
         return _mean((output.float() - (noise - x0)).square())
 
     def sigma(self, t: float) -> float:

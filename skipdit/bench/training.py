@@ -94,13 +94,14 @@ class Clock:
 
 def bare_step(model: DiT, recipe: Any) -> Callable[[], None]:
     """One optimizer step as one writes it down without a library, on a batch that lies ready."""
-    from skipdit.train.loop import draw, plain_attention
+    from skipdit.train.draws import draw
+    from skipdit.train.loop import plain_attention
 
     device = model.device  # the one that our loop chose
     path = path_of(model.config.prediction, model.config.learn_sigma)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    x0, noise, t, y, _ = draw(images(recipe.batch_size, model.config.input_size), path, recipe, 0)
-    x0, noise, t, y = (v.to(device) for v in (x0, noise, t, y))
+    draws = draw(images(recipe.batch_size, model.config.input_size), path, recipe, 0).to(device)
+    x0, noise, t, y = draws.x0, draws.noise, draws.t, draws.given["y"]
 
     def step() -> None:
         with plain_attention(device):

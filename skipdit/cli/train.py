@@ -256,7 +256,7 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
         raise typer.Exit(128 + stop.heard if stop.heard else 0)
     if settings["as_json"]:
         seconds = round(time.monotonic() - start, 1)
-        figures = {"loss": shown.loss, "images_per_s": shown.rate} if shown.seen else {}
+        figures = {"loss": shown.loss, "samples_per_s": shown.rate} if shown.seen else {}
         print_json({"out": str(run), "step": step, "of": recipe.steps, "seconds": seconds, **figures})
     _end(said, run, step, recipe.steps, stop, quiet)
 

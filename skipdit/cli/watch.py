@@ -35,7 +35,7 @@ class Shown:
         self.seen += 1
         share = max(0.02, 1 / self.seen)
         self.loss += share * (figures["loss"] - self.loss)
-        self.rate += share * (figures["images_per_s"] - self.rate)
+        self.rate += share * (figures["samples_per_s"] - self.rate)
         self.bar.update(self.task, completed=step, figures=f"loss {self.loss:.4f}  {self.rate:.0f} images/s")
         if "held_loss" in figures:
             self.say(_look(step, figures))

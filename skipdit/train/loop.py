@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skipdit.aside import written_aside
-from skipdit.data.images import ImageSet, to_model
+from skipdit.data.images import ImageSet
 from skipdit.diffusion import path_of
 from skipdit.train import checkpoint
+from skipdit.train.draws import draw
 from skipdit.train.ema import Ema
 from skipdit.train.recipe import Recipe
 from skipdit.train.stages import Stages, set_aside
@@ -50,7 +51,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     held: ImageSet | None = None,
 ) -> int:
-    """Train a DiT on images; return the step that was reached.
+    """Train a DiT on images or a Latte on clips; return the step that was reached.
 
     Writes checkpoints and `metrics.jsonl` into `run`. With `resume` it goes on from the newest checkpoint, to the same
     weights, bit for bit, as if it had never stopped. `on_save(step, ema_model)` is called after each checkpoint; `stop`
@@ -88,7 +89,7 @@ def train(
         while step < recipe.steps and not _any(accelerator, stop() or time.monotonic() >= deadline):
             figures = _one_step(parts, path, data, recipe, step, stages)
             step, now = step + 1, time.perf_counter()
-            figures["images_per_s"] = recipe.batch_size * accelerator.num_processes / (now - clock)
+            figures["samples_per_s"] = recipe.batch_size * accelerator.num_processes / (now - clock)
             clock = now
             if seen := stages.look(parts.ema.model, step, partial(_any, accelerator)):
                 figures |= seen
@@ -162,12 +163,9 @@ def _one_step(parts: Parts, path: Any, data: ImageSet, recipe: Recipe, step: int
     lr = recipe.lr_at(step, stages.begun)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    x0, noise, t, y, style = draw(data, path, recipe, step, accelerator.process_index, accelerator.num_processes)
-    x0, noise, t, y = (v.to(accelerator.device) for v in (x0, noise, t, y))
-    condition = () if style is None else (style.to(accelerator.device),)
+    draws = draw(data, path, recipe, step, accelerator.process_index, accelerator.num_processes).to(accelerator.device)
     with plain_attention(accelerator.device):
-        output = network(path.noised(x0, noise, t), t, y, *condition)
-        loss = path.loss(output, x0, noise, t).mean()
+        loss = draws.losses(network, path).mean()
         accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
@@ -178,28 +176,6 @@ def _one_step(parts: Parts, path: Any, data: ImageSet, recipe: Recipe, step: int
     ema.update(accelerator.unwrap_model(network), step)
     stage = {"stage": stages.number} if recipe.two_stage else {}
     return {"loss": value, "grad_norm": float(norm), "lr": lr, **stage}
-
-
-def draw(
-    data: ImageSet, path: Any, recipe: Recipe, step: int, process: int = 0, processes: int = 1
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """(x0, noise, t, y, style) of one step: a function of the seed, the step and the process alone.
-
-    Images come in the order of one shuffle an epoch. The global generator is seeded too: label dropout draws from it.
-    """
-    first = (step * processes + process) * recipe.batch_size
-    places = torch.arange(first, first + recipe.batch_size)
-    rows = torch.empty_like(places)
-    for epoch in torch.unique(places // len(data)).tolist():
-        shuffle = torch.randperm(len(data), generator=_generator(recipe.seed, 0, epoch))
-        inside = places // len(data) == epoch
-        rows[inside] = shuffle[places[inside] % len(data)]
-    torch.manual_seed(_seed(recipe.seed, 1, step, process))
-    generator = _generator(recipe.seed, 2, step, process)
-    x0 = to_model(data.x[rows])  # (B, 3, H, W)
-    noise = torch.randn(x0.shape, generator=generator)
-    t = path.draw(len(rows), generator)  # (B,)
-    return x0, noise, t, data.y[rows], None if data.style is None else data.style[rows]
 
 
 def freeze(model: nn.Module, names: str) -> None:
@@ -243,18 +219,3 @@ def _cut_metrics(run: Path, start: checkpoint.Resumed | None) -> None:
         kept = [line for line in whole if start and json.loads(line)["step"] <= start.step]
         with written_aside(metrics) as aside:
             aside.write_text("".join(line + "\n" for line in kept))
-
-
-def _seed(*parts: int) -> int:
-    """One 63-bit seed out of several numbers (SplitMix64), so that neighbouring steps draw unrelated noise."""
-    state = 0
-    for part in parts:
-        state = (state + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        state ^= state >> 31
-    return state >> 1
-
-
-def _generator(*parts: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(*parts))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, get_type_hints
 
-AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema", "tolerance")
+AT_LEAST_0 = ("warmup", "decay", "weight_decay", "seed", "ema", "tolerance", "images")
 
 
 @dataclass(frozen=True)
@@ -11,14 +11,15 @@ class Recipe:
     """Settings of a run; the defaults are the shipped models'. Raises ValueError by name for a senseless one."""
 
     steps: Annotated[int, "optimizer steps"] = 2800
-    batch_size: Annotated[int, "images a step and process"] = 64
+    batch_size: Annotated[int, "images or clips a step and process"] = 64
+    images: Annotated[int, "clips: single frames of any clips behind each one, that no frame sees (joint training)"] = 0
     lr: Annotated[float, "learning rate of AdamW, constant after the warm-up"] = 1.5e-3
     warmup: Annotated[int, "steps of linear warm-up"] = 200
     decay: Annotated[int, "last steps, over which lr falls linearly to 0"] = 1000
     weight_decay: Annotated[float, "weight decay of AdamW"] = 0.0
     clip: Annotated[float, "largest norm of the gradient"] = 1.0
     ema: Annotated[float, "decay of the moving average"] = 0.999
-    seed: Annotated[int, "of the weights, the order of the images, the noise and the timesteps"] = 0
+    seed: Annotated[int, "of the weights, the order of the samples, the noise and the timesteps"] = 0
     precision: Annotated[str, "'no' (float32), 'bf16' or 'fp16', through Accelerate"] = "bf16"
     freeze: Annotated[str, "'backbone': train the skip branches alone; or comma-separated name parts to freeze"] = ""
     two_stage: Annotated[bool, "train the skip branches alone till the held-out loss stops falling, then all"] = False

@@ -2,37 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from skipdit.data.images import ImageSet, to_model
+from skipdit.data.images import ImageSet
+from skipdit.train.draws import Draws, fixed_draws
 from skipdit.train.recipe import Recipe
 
 DRAWS = 256  # held-out draws: the standard error of their mean is a sixteenth of one draw's spread
 BATCH = 64
 ASIDE = 20  # where nothing is held out, every 20th image is kept from training
-
-
-class Draws(NamedTuple):
-    """Fixed noisy images, the same at every look: losses on them are compared draw by draw."""
-
-    x0: Tensor  # (N, C, H, W)
-    noise: Tensor  # (N, C, H, W)
-    t: Tensor  # (N,)
-    y: Tensor  # (N,)
-    style: Tensor | None  # (N,)
-
-
-def fixed_draws(held: ImageSet, path: Any, seed: int, count: int = DRAWS) -> Draws:
-    """`count` draws spread evenly over the held-out images: a function of the seed alone."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.arange(count) * len(held) // count  # (N,)
-    x0 = to_model(held.x[rows])  # (N, C, H, W)
-    noise = torch.randn(x0.shape, generator=generator)
-    t = path.draw(count, generator)  # (N,)
-    return Draws(x0, noise, t, held.y[rows], None if held.style is None else held.style[rows])
 
 
 @torch.no_grad()
@@ -41,9 +22,7 @@ def losses(model: nn.Module, draws: Draws, path: Any) -> list[float]:
     was, device, found = model.training, next(model.parameters()).device, []
     model.eval()
     for first in range(0, len(draws.t), BATCH):
-        given = [part[first : first + BATCH].to(device) for part in draws if part is not None]
-        x0, noise, t, y, *style = given
-        found += path.loss(model(path.noised(x0, noise, t), t, y, *style), x0, noise, t).tolist()
+        found += draws.rows(slice(first, first + BATCH)).to(device).losses(model, path).tolist()
     model.train(was)
     return found
 
@@ -78,7 +57,7 @@ class Stages:
         """As new, or as a checkpoint left it."""
         if held is None:
             return cls(recipe, path, None)
-        return cls(recipe, path, fixed_draws(held, path, recipe.seed), **(state or {}))
+        return cls(recipe, path, fixed_draws(held, path, recipe.seed, DRAWS), **(state or {}))
 
     @property
     def state(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from skipdit.backbones.dit import DiT
 from skipdit.data import ImageSet
 from skipdit.diffusion import path_of
 from skipdit.train import Recipe, checkpoint, freeze, loop, train
+from skipdit.train.draws import draw
 from skipdit.train.ema import Ema
-from skipdit.train.loop import draw
 
 NAMES = ("a", "b", "c")
 
@@ -139,11 +139,11 @@ def test_freezing_refuses_by_name(names, message):
 
 def test_every_image_comes_once_an_epoch_and_processes_share_it():
     whole, settings, path = data(20), recipe(batch_size=5), path_of("epsilon")
-    seen = torch.cat([draw(whole, path, settings, step)[0] for step in range(4)])
+    seen = torch.cat([draw(whole, path, settings, step).x0 for step in range(4)])
     assert len(torch.unique(seen.flatten(1), dim=0)) == 20
-    shared = torch.cat([draw(whole, path, settings, step, process, 2)[0] for step in range(2) for process in range(2)])
+    shared = torch.cat([draw(whole, path, settings, step, process, 2).x0 for step in range(2) for process in range(2)])
     assert len(torch.unique(shared.flatten(1), dim=0)) == 20
-    first, second = (draw(whole, path, settings, 0, process, 2)[1] for process in range(2))
+    first, second = (draw(whole, path, settings, 0, process, 2).noise for process in range(2))
     assert not torch.equal(first, second)
 
 

@@ -12,7 +12,8 @@ from test_loop import _after, data, equal, model, recipe, weights
 from skipdit.backbones.dit import DiT
 from skipdit.diffusion import path_of
 from skipdit.train import Recipe, checkpoint, train
-from skipdit.train.stages import Stages, compared, fixed_draws, losses, set_aside
+from skipdit.train.draws import fixed_draws
+from skipdit.train.stages import DRAWS, Stages, compared, losses, set_aside
 from skipdit.train.start import start_from
 
 TWO = dict(two_stage=True, window=2, first_stage=4, steps=9, lr=1e-2, warmup=0)
@@ -102,7 +103,7 @@ def test_why_the_first_stage_ends(tmp_path, changes, steps, why):
 def test_the_look_is_at_the_averaged_model_and_at_the_same_draws(tmp_path):
     held, path = data(6), path_of("epsilon")
     train(trained(), data(), recipe(**{**TWO, "steps": 2}), tmp_path, held=held)
-    draws = fixed_draws(held, path, seed=0)
+    draws = fixed_draws(held, path, 0, DRAWS)
     assert len(draws.t) == 256
     assert len(torch.unique(draws.x0.flatten(1), dim=0)) == 6
     before = torch.tensor(losses(trained(), draws, path)).double()
@@ -154,7 +155,7 @@ def test_resume_equals_a_run_that_never_stopped(tmp_path, stop):
     train(trained(), data(), settings, halves, resume=True)
     for which in ("model", "ema"):
         assert equal(weights(whole, 9, which), weights(halves, 9, which))
-    drop = ("time", "images_per_s")
+    drop = ("time", "samples_per_s")
     told = [[{k: v for k, v in line.items() if k not in drop} for line in lines(run)] for run in (whole, halves)]
     assert told[0] == told[1]
 
