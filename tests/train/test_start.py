@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_loop import model
 
+from skipdit.backbones.latte import Latte
 from skipdit.train.start import start_from
 
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -40,3 +41,42 @@ def test_what_does_not_fit_is_refused_by_name():
         start_from(named(["ant", "eel"]), named(NAMES))
     with pytest.raises(ValueError, match=r"x_embedder.*equal sizes only|pos_embed.*equal sizes only"):
         start_from(named(NAMES), named(NAMES, hidden_size=64))
+
+
+def latte(**changes):
+    sizes = dict(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=4, num_heads=2, num_frames=3)
+    return Latte(**{**sizes, "num_classes": 4, "class_names": NAMES, "learn_sigma": False, **changes})
+
+
+@pytest.mark.parametrize("skips", [None, "replace"])
+def test_a_latte_starts_as_the_dit_frame_by_frame_in_one_style(skips):
+    other = model(num_classes=4, class_names=NAMES, style_names=["s", "t"], skips=skips)
+    torch.nn.init.normal_(other.final_layer.linear.weight)
+    video = latte(temporal="none", skips=skips)
+    assert start_from(video, other, "t") == []
+    x, t = torch.randn(2, 3, 3, 8, 8), torch.tensor([5, 900])
+    for y in ([0, 3], [4, 4]):  # 4: the dropped label
+        drawn = video.eval()(x, t, torch.tensor(y))
+        style = torch.tensor([1, 1])
+        frames = [other.eval()(x[:, frame], t, torch.tensor(y), style) for frame in range(3)]
+        torch.testing.assert_close(drawn, torch.stack(frames, 1))
+
+
+def test_temporal_blocks_start_fresh_and_closed():
+    other = model(depth=2, num_classes=4, class_names=NAMES, style_names=["s", "t"])
+    video = latte(temporal="attention", skips="join")
+    fresh = start_from(video, other, "s")
+    assert fresh
+    assert all(name.startswith(("temporal_blocks.", "temp_embed")) for name in fresh)
+    assert not any(block.adaLN_modulation[-1].weight.any() for block in video.temporal_blocks)
+    assert torch.equal(video.blocks[1].mlp.fc1.weight, other.blocks[1].mlp.fc1.weight)
+
+
+def test_a_style_is_named_where_one_must_go_on():
+    other = model(num_classes=4, class_names=NAMES, style_names=["s", "t"])
+    with pytest.raises(ValueError, match="name the one to go on with, style=: s, t"):
+        start_from(latte(temporal="none", skips="join"), other)
+    with pytest.raises(ValueError, match="'u' is unknown"):
+        start_from(latte(temporal="none", skips="join"), other, "u")
+    with pytest.raises(ValueError, match="leave it out"):
+        start_from(named(NAMES), named(NAMES), "s")
