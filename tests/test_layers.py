@@ -29,7 +29,7 @@ BELOW = {
     "branches": set(),
     "passes": {"branches", "catalog"},
     "sample": {"branches", "catalog", "diffusion"},
-    "train": {"aside", "data", "diffusion"},
+    "train": {"aside", "catalog", "data", "diffusion"},
     "plan": {"aside", "branches", "diffusion", "methods", "metrics", "results", "sample"},
     "probes": {"aside", "results"},
     "report": {"aside", "probes", "results"},
@@ -39,6 +39,7 @@ BELOW = {
         *("attach", "backbones", "catalog", "compile", "data", "diffusion", "methods", "metrics", "results", "sample"),
         *("aside", "evaluate", "networks", "pictures", "plan", "rehearse", "train"),
     },
+    "films": {"aside", "pictures"},
     "demo": {"aside", "backbones", "data", "methods", "metrics", "pictures", "results", "sample", "catalog"},
     "": {"attach", "catalog", "compile", "convert", "infer", "methods", "passes", "sample"},
 }

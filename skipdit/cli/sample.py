@@ -1,4 +1,4 @@
-"""skipdit sample: draw pictures with a model, with or without a policy."""
+"""skipdit sample: draw pictures or clips with a model, with or without a policy."""
 
 import time
 from contextlib import nullcontext
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from skipdit.cli.options import Device, Guidance, Sampler, Threads
+from skipdit.cli.ours import ours
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -19,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
             'skipdit sample emoji-skip tulip --count 4 --policy "skip_cache(every=3, hi=950)" -o out/tulips.png',
             'skipdit sample emoji-skip rocket --passes "reuse(every=2)"',
             "skipdit sample runs/skip/checkpoint-0009000/ema rocket --steps 20 --sampler dpm++",
+            'skipdit sample runs/latte/checkpoint-0004000/ema rocket --video out/rocket.mp4 --policy "pab()"',
             "skipdit sample emoji-skip --list-labels apple",
         ),
     )(sample)
@@ -43,7 +45,14 @@ def sample(
     ] = None,
     sampler: Sampler = None,
     two_pass: Annotated[bool, typer.Option("--two-pass", help="The branches of guidance one after the other.")] = False,
-    picture: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("out/sample.png"),
+    picture: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write: pictures, or film strips.")] = Path(
+        "out/sample.png"
+    ),
+    video: Annotated[
+        Path | None,
+        typer.Option(help="Of a video model: the .webp, .gif, .mp4 or .webm to write.", show_default="--out as .webp"),
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.1, help="Of a video model: frames a second.")] = 8,
     scale: Annotated[int | None, typer.Option(min=1, help="Enlarge each picture.", show_default="to about 128")] = None,
     device: Device = None,
     threads: Threads = None,
@@ -52,25 +61,38 @@ def sample(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line.")] = False,
 ) -> None:
-    """Draw pictures into one PNG, a row for each label, and say what a policy spared."""
+    """Draw pictures into one PNG, a row for each label, and say what a policy spared.
+
+    A video model (Latte) draws clips: a moving picture of all of them, and
+    their frames as film strips.
+    """
     if list_labels:
         return _list(model, labels or [], as_json)
     if not labels:
         raise ValueError(f"sample: name what to draw; skipdit sample {model} --list-labels tells what it knows")
-    from skipdit import pictures
+    from skipdit import films, pictures
     from skipdit.branches import Tally
 
+    if video:
+        films.check(video)
     tally = Tally()
     said: dict[str, Any] = dict(steps=steps, guidance=guidance, seed=seed, sampler=sampler, two_pass=two_pass)
     said |= dict(passes=passes, tally=tally)
     images, columns, figures, report = _draw(model, labels, style, count, policy, device, threads, said, quiet=as_json)
-
-    pictures.save(pictures.grid(images, columns, scale or max(1, 128 // images.shape[-1])), picture)
+    clips = images.ndim == 5
+    if video and not clips:
+        raise ValueError(f"--video {video}: {model} draws pictures, not clips; leave it out")
+    scale = scale or max(1, 128 // images.shape[-1])
+    if clips:
+        video = films.save(films.frames(images, columns, scale), video or picture.with_suffix(".webp"), fps)
+        figures["video"] = str(video)
+    pictures.save(films.strip(images, scale) if clips else pictures.grid(images, columns, scale), picture)
     if as_json:
         counted = {"passes": passes or "", "tally": tally.as_dict(), "report": report.as_dict() if report else None}
         return print_json({"out": str(picture), **figures, **counted})
     console = out()
-    console.print(f"[bold]{picture}[/]: {figures['images']} pictures in {figures['seconds']:.1f} s", soft_wrap=True)
+    what = f"{figures['images']} {'clips' if clips else 'pictures'} in {figures['seconds']:.1f} s"
+    console.print(f"[bold]{f'{video}, {picture}' if clips else picture}[/]: {what}", soft_wrap=True)
     if passes:
         console.print(f"{passes}: {tally}", soft_wrap=True, markup=False)
     if report:
@@ -92,18 +114,17 @@ def _draw(
     import torch
 
     from skipdit import attach, parse
-    from skipdit.backbones.dit import DiT
     from skipdit.sample import sample as draw
 
     policy = parse(spelling) if spelling else None
     if threads:
         torch.set_num_threads(threads)
-    model = DiT.from_pretrained(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = ours(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if model.config.in_channels != 3:
         raise ValueError(
             f"{name} draws latents ({model.config.in_channels} channels): decode what skipdit.sample returns"
         )
-    each = [style for style in styles or model.config.style_names or [None] for _ in range(count)]
+    each = [style for style in styles or model.config.get("style_names") or [None] for _ in range(count)]
     what = [label for label in labels for _ in each]
     start = time.perf_counter()
     with progress(quiet=quiet) as bar, attach(model, policy) if policy else nullcontext() as run:
@@ -120,10 +141,10 @@ def _draw(
 
 def _list(model: str, queries: list[str], as_json: bool) -> None:
     """The labels with one of the queries in them, and the styles. Raises ValueError where nothing has."""
-    from skipdit.backbones.dit import DiT, located
+    from skipdit.backbones.dit import described
     from skipdit.catalog import near
 
-    config = DiT.load_config(located(model))
+    _, config = described(model)
     known, styles = config.get("class_names") or [], config.get("style_names") or []
     if not known:
         raise ValueError(f"this model has no label names: give numbers from 0 to {config['num_classes'] - 1}")

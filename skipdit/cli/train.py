@@ -1,4 +1,4 @@
-"""skipdit train: train a DiT, with or without skip branches, on a folder of pictures."""
+"""skipdit train: train a DiT on pictures or a Latte on clips, with or without skip branches."""
 
 import inspect
 import shlex
@@ -17,6 +17,8 @@ from skipdit.cli.terminal import err, examples, out, print_json
 from skipdit.cli.watch import Shown, Stop, asked_to_stop, draw_samples
 from skipdit.train.recipe import Recipe
 
+PANEL: dict[str, Any] = {"rich_help_panel": "Model"}
+FRAMES = 8  # of a clip, unless said
 SIZES = {"image_size": "input_size", "patch_size": "", "hidden_size": "", "depth": "", "num_heads": ""}
 CONFIG = {
     **SIZES,
@@ -24,12 +26,20 @@ CONFIG = {
     "pairs": "skip_pairs",
     "prediction": "",
     "learn_sigma": "",
+    "frames": "num_frames",
+    "temporal": "",
 }  # option -> its name in the model's config
 
 
 class Skips(StrEnum):
     REPLACE = "replace"
     JOIN = "join"
+    NONE = "none"
+
+
+class Temporal(StrEnum):
+    ATTENTION = "attention"
+    SHIFT = "shift"
     NONE = "none"
 
 
@@ -46,6 +56,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit train --out runs/skip --max-minutes 90",
             "skipdit train --out runs/skip --resume",
             "skipdit train --out runs/plain --skips none",
+            "skipdit train --out runs/latte --data data/animation --init emoji-skip --init-style fluent3d --images 4",
             "skipdit train --out runs/converted --init emoji-plain --skips join --two-stage --steps 5000",
             "skipdit train --out runs/branches --init emoji-plain --skips join --freeze backbone --steps 2000",
             "torchrun --nproc-per-node 2 -m skipdit.cli train --data photos --out runs/photos --image-size 64",
@@ -74,17 +85,20 @@ def with_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _size(caption: str, low: int | None = 1) -> Any:
-    return typer.Option(help=caption, min=low, rich_help_panel="Model")
+    return typer.Option(help=caption, min=low, **PANEL)
 
 
 def train(
     ctx: typer.Context,
     run: Annotated[Path, typer.Option("--out", "-o", help="The run's folder: checkpoints, metrics, samples.")],
-    data: Annotated[Path, typer.Option(help="A built set, or FOLDER/<class>/<picture>.png.")] = EMOJI,
+    data: Annotated[Path, typer.Option(help="A built set, or FOLDER/<class>/ with pictures, or clips.")] = EMOJI,
     labels: Annotated[Path | None, typer.Option(help="Train on these classes alone: a text file, one a line.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     init: Annotated[
         str | None, typer.Option(help="Start from the weights of a shipped model, a folder or owner/name.")
+    ] = None,
+    init_style: Annotated[
+        str | None, typer.Option(help="Of a model to start from that knows styles: the one to go on with.")
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop, with a checkpoint, after so long.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
@@ -95,24 +109,30 @@ def train(
     image_size: Annotated[int, _size("Side of the pictures, in pixels.")] = 32,
     patch_size: Annotated[int, _size("Side of the squares that become tokens.")] = 4,
     hidden_size: Annotated[int, _size("Channels of the main stream.")] = 192,
-    depth: Annotated[int, _size("Blocks.")] = 8,
+    depth: Annotated[int, _size("Blocks, of a Latte spatial and temporal ones in all.")] = 8,
     num_heads: Annotated[int, _size("Attention heads.")] = 4,
-    skips: Annotated[Skips, typer.Option(help="How long skip branches join.", rich_help_panel="Model")] = Skips.REPLACE,
+    skips: Annotated[Skips, typer.Option(help="How long skip branches join.", **PANEL)] = Skips.REPLACE,
     pairs: Annotated[
         str | None,
-        typer.Option(help="Of blocks, source:target.", show_default="mirrored: 0:7,1:6 ...", rich_help_panel="Model"),
+        typer.Option(help="Of blocks, source:target.", show_default="mirrored: 0:7,1:6 ...", **PANEL),
     ] = None,
-    prediction: Annotated[
-        Prediction, typer.Option(help="What the network predicts.", rich_help_panel="Model")
-    ] = Prediction.V,
-    learn_sigma: Annotated[bool, typer.Option(help="Learn the variance too.", rich_help_panel="Model")] = False,
+    prediction: Annotated[Prediction, typer.Option(help="What the network predicts.", **PANEL)] = Prediction.V,
+    learn_sigma: Annotated[bool, typer.Option(help="Learn the variance too.", **PANEL)] = False,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Train a Latte on clips of so many frames.", min=1, show_default="8 for clips", **PANEL),
+    ] = None,
+    temporal: Annotated[
+        Temporal, typer.Option(help="How the frames of a clip see each other.", **PANEL)
+    ] = Temporal.ATTENTION,
     **recipe: Any,
 ) -> None:
     """Train a DiT. The defaults are those of the shipped Skip-DiT; Ctrl-C saves, and --resume goes on bit for bit.
 
-    What is left out is taken from the run with --resume, and from the model
-    with --init. Samples of the averaged model are drawn at each checkpoint.
-    Works under torchrun and accelerate launch.
+    On clips, a Latte is trained; with --init its spatial blocks may start as
+    those of a DiT. What is left out is taken from the run with --resume, and
+    from the model with --init. Samples of the averaged model are drawn at each
+    checkpoint. Works under torchrun and accelerate launch.
     """
     said = Said(ctx)
     settings = said.settled()
@@ -145,16 +165,22 @@ class Said:
             stored = checkpoint.stored(before.folder)
             known = {**_options(stored["config"]), **stored["recipe"], "init": None}
         elif self.values["init"]:
-            from skipdit.backbones.dit import DiT, located
+            from skipdit.backbones.dit import described
 
-            known = _options(DiT.load_config(located(self.values["init"])))
-        return {**self.values, **{k: v for k, v in known.items() if k in self.values and k not in self.typed}}
+            known = _options(described(self.values["init"])[1])
+        settings = {**self.values, **{k: v for k, v in known.items() if k in self.values and k not in self.typed}}
+        if settings["frames"] is None and (settings["data"] / "clips.npz").exists():
+            settings["frames"] = FRAMES
+        grown = "frames" not in known and settings["frames"] and settings["temporal"] == Temporal.ATTENTION
+        if known and grown and "depth" not in self.typed:
+            settings["depth"] *= 2  # each block of the DiT to start from becomes a pair
+        return settings
 
     def again(self) -> str:
         """The command that goes on."""
         words = ["skipdit", "train"]
         for name, value in self.values.items():
-            if name not in self.typed or name in ("resume", "init", "dry_run"):
+            if name not in self.typed or name in ("resume", "init", "init_style", "dry_run"):
                 continue
             flag = "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
             words += (
@@ -165,33 +191,53 @@ class Said:
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:
     """A model's config as options."""
-    found = {option: config.get(name or option) for option, name in CONFIG.items()}
-    pairs = ",".join(f"{source}:{target}" for source, target in found["pairs"] or ())
+    found = {option: config[name or option] for option, name in CONFIG.items() if (name or option) in config}
+    pairs = ",".join(f"{source}:{target}" for source, target in found.get("pairs") or ())
     return {**found, "skips": found["skips"] or "none", "pairs": pairs or None}
 
 
 def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
-    """The images to train on and those held out, and the model."""
+    """The images or clips to train on and those held out, and the model."""
     import torch
 
-    from skipdit.backbones.dit import DiT
-    from skipdit.data import open_images
+    from skipdit.cli.ours import ours
     from skipdit.train.start import start_from
 
-    images = open_images(settings["data"], settings["image_size"])
+    data = _data(settings)
     if settings["labels"]:
-        images = images.only(list(filter(None, settings["labels"].read_text(encoding="utf-8").splitlines())))
+        data = data.only(list(filter(None, settings["labels"].read_text(encoding="utf-8").splitlines())))
     torch.manual_seed(settings["seed"])
-    config = {name or option: settings[option] for option, name in CONFIG.items()}
-    config["skip_pairs"] = paired(settings["pairs"])
-    names = dict(class_names=list(images.class_names), style_names=list(images.style_names) or None)
-    counts = dict(num_classes=len(images.class_names), num_styles=len(images.style_names))
-    skips = None if settings["skips"] == "none" else str(settings["skips"])
-    prediction = str(settings["prediction"])
-    model = DiT(in_channels=3, **{**config, "skips": skips, "prediction": prediction}, **counts, **names)
+    model = _model(settings, data)
     if settings["init"]:
-        start_from(model, DiT.from_pretrained(settings["init"]))
-    return images.split(), model
+        start_from(model, ours(settings["init"]), settings["init_style"])
+    return data.split(), model
+
+
+def _data(settings: dict[str, Any]) -> Any:
+    from skipdit.data import open_clips, open_images
+
+    if settings["frames"] is not None:
+        return open_clips(settings["data"], settings["image_size"], settings["frames"])
+    return open_images(settings["data"], settings["image_size"])
+
+
+def _model(settings: dict[str, Any], data: Any) -> Any:
+    """A DiT for images, a Latte for clips, of the classes and styles of the data."""
+    from skipdit.backbones.dit import DiT
+    from skipdit.backbones.latte import Latte
+
+    config = {name or option: settings[option] for option, name in CONFIG.items()}
+    config |= dict(in_channels=3, num_classes=len(data.class_names), class_names=list(data.class_names))
+    config |= dict(
+        skips=None if settings["skips"] == "none" else str(settings["skips"]),
+        skip_pairs=paired(settings["pairs"]),
+        prediction=str(settings["prediction"]),
+        temporal=str(settings["temporal"]),
+    )
+    if settings["frames"] is not None:
+        return Latte(**config)
+    del config["num_frames"], config["temporal"]
+    return DiT(**config, num_styles=len(data.style_names), style_names=list(data.style_names) or None)
 
 
 def _recipe(settings: dict[str, Any]) -> Recipe:
@@ -208,11 +254,14 @@ def _resolved(settings: dict[str, Any], images: Any, model: Any) -> dict[str, An
         "model": {**config, "parameters": sum(p.numel() for p in model.parameters())},
         "data": {
             "folder": str(settings["data"]),
-            "images": len(images),
+            "samples": len(images),
             "classes": len(images.class_names),
             "styles": list(images.style_names),
         },
-        **{name: settings[name] for name in ("init", "resume", "max_minutes", "save_every", "keep", "threads")},
+        **{
+            name: settings[name]
+            for name in ("init", "init_style", "resume", "max_minutes", "save_every", "keep", "threads")
+        },
         "out": str(settings["run"]),
     }
 
@@ -237,12 +286,16 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
 
     recipe, run = _recipe(settings), settings["run"]
     accelerator = launched(recipe)
+    _warn_of_slow(recipe.precision, accelerator.device.type)
     quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
-    with Shown(recipe.steps, quiet) as shown, asked_to_stop() as stop:
+    with (
+        Shown(recipe.steps, quiet, "images" if settings["frames"] is None else "clips") as shown,
+        asked_to_stop() as stop,
+    ):
 
         def on_save(step: int, ema: Any) -> None:
             picture = draw_samples(run, step, ema)
-            shown.say(f"step {step}  loss {shown.loss:.4f}  {shown.rate:.0f} images/s  saved, drawn: {picture}")
+            shown.say(f"step {step}  loss {shown.loss:.4f}  {shown.rate:.0f} {shown.what}/s  saved, drawn: {picture}")
 
         options = {name: settings[name] for name in ("resume", "max_minutes", "save_every", "keep")}
         options |= {"accelerator": accelerator, "on_step": shown, "on_save": on_save, "stop": stop, "held": held}
@@ -259,6 +312,24 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
         figures = {"loss": shown.loss, "samples_per_s": shown.rate} if shown.seen else {}
         print_json({"out": str(run), "step": step, "of": recipe.steps, "seconds": seconds, **figures})
     _end(said, run, step, recipe.steps, stop, quiet)
+
+
+def _warn_of_slow(precision: str, device: str) -> None:
+    """Many processors have no bfloat16 arithmetic: torch then emulates it, tens of times slower than float32."""
+    if precision != "bf16" or device != "cpu":
+        return
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        x = torch.zeros(256, 256, dtype=dtype)
+        start = time.perf_counter()
+        _ = x @ x
+        return time.perf_counter() - start
+
+    times = [min(seconds(dtype) for _ in range(3)) for dtype in (torch.float32, torch.bfloat16)]
+    if times[1] > 3 * times[0]:
+        slower = f"multiplies bfloat16 {times[1] / times[0]:.0f} times slower than float32: take --precision no"
+        err().print(f"[yellow]this processor {slower}[/]", soft_wrap=True)
 
 
 def _end(said: Said, run: Path, step: int, steps: int, stop: Stop, quiet: bool) -> None:

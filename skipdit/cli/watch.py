@@ -18,7 +18,8 @@ WELL_KNOWN = (
 class Shown:
     """The progress bar of a run; a step's figures go in, running means come out."""
 
-    def __init__(self, steps: int, quiet: bool):
+    def __init__(self, steps: int, quiet: bool, what: str = "images"):
+        self.what = what
         self.bar = progress("figures", quiet=quiet)
         self.task = self.bar.add_task("training", total=steps, figures="")
         self.loss = self.rate = 0.0
@@ -36,7 +37,7 @@ class Shown:
         share = max(0.02, 1 / self.seen)
         self.loss += share * (figures["loss"] - self.loss)
         self.rate += share * (figures["samples_per_s"] - self.rate)
-        self.bar.update(self.task, completed=step, figures=f"loss {self.loss:.4f}  {self.rate:.0f} images/s")
+        self.bar.update(self.task, completed=step, figures=f"loss {self.loss:.4f}  {self.rate:.0f} {self.what}/s")
         if "held_loss" in figures:
             self.say(_look(step, figures))
 
@@ -80,15 +81,18 @@ def asked_to_stop() -> Iterator[Stop]:
 
 
 def draw_samples(run: Path, step: int, ema: Any) -> Path:
-    """Twelve pictures, the same at every checkpoint, drawn in 20 steps."""
-    from skipdit import pictures
+    """Twelve pictures or clips, the same at every checkpoint, drawn in 20 steps."""
+    from skipdit import films, pictures
     from skipdit.sample import sample
 
-    names, styles = ema.config.class_names, ema.config.style_names
+    names, styles = ema.config.class_names, ema.config.get("style_names")
     known = [name for name in WELL_KNOWN if name in names]
     spaced = [names[i * len(names) // 12] for i in range(12)]
     labels = [names.index(name) for name in (*known, *spaced)[:12]]
     said = [i % len(styles) for i in range(12)] if styles else None
     images = sample(ema, labels, said, steps=20).cpu()
-    page = pictures.grid(images, 4, max(1, 96 // images.shape[-1]))
-    return pictures.save(page, run / "samples" / f"step-{step:07d}.png")
+    scale, path = max(1, 96 // images.shape[-1]), run / "samples" / f"step-{step:07d}.png"
+    if images.ndim == 5:
+        films.save(films.frames(images, 4, scale), path.with_suffix(".webp"))
+        return pictures.save(films.strip(images, scale), path)
+    return pictures.save(pictures.grid(images, 4, scale), path)
