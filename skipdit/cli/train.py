@@ -100,6 +100,10 @@ def train(
     init_style: Annotated[
         str | None, typer.Option(help="Of a model to start from that knows styles: the one to go on with.")
     ] = None,
+    init_blocks: Annotated[
+        str | None,
+        typer.Option(help="Of a model to start from: its blocks to take, such as 0,1,2,5,6,7.", show_default="all"),
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop, with a checkpoint, after so long.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
@@ -171,16 +175,17 @@ class Said:
         settings = {**self.values, **{k: v for k, v in known.items() if k in self.values and k not in self.typed}}
         if settings["frames"] is None and (settings["data"] / "clips.npz").exists():
             settings["frames"] = FRAMES
-        grown = "frames" not in known and settings["frames"] and settings["temporal"] == Temporal.ATTENTION
-        if known and grown and "depth" not in self.typed:
-            settings["depth"] *= 2  # each block of the DiT to start from becomes a pair
+        if self.values["init"] and "depth" not in self.typed:
+            settings["depth"] = len(numbered(settings["init_blocks"]) or range(settings["depth"]))
+            if "frames" not in known and settings["frames"] and settings["temporal"] == Temporal.ATTENTION:
+                settings["depth"] *= 2  # each block of the DiT to start from becomes a pair
         return settings
 
     def again(self) -> str:
         """The command that goes on."""
         words = ["skipdit", "train"]
         for name, value in self.values.items():
-            if name not in self.typed or name in ("resume", "init", "init_style", "dry_run"):
+            if name not in self.typed or name in ("resume", "init", "init_style", "init_blocks", "dry_run"):
                 continue
             flag = "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
             words += (
@@ -209,7 +214,7 @@ def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
     torch.manual_seed(settings["seed"])
     model = _model(settings, data)
     if settings["init"]:
-        start_from(model, ours(settings["init"]), settings["init_style"])
+        start_from(model, ours(settings["init"]), settings["init_style"], numbered(settings["init_blocks"]))
     return data.split(), model
 
 
@@ -260,10 +265,19 @@ def _resolved(settings: dict[str, Any], images: Any, model: Any) -> dict[str, An
         },
         **{
             name: settings[name]
-            for name in ("init", "init_style", "resume", "max_minutes", "save_every", "keep", "threads")
+            for name in ("init", "init_style", "init_blocks", "resume", "max_minutes", "save_every", "keep", "threads")
         },
         "out": str(settings["run"]),
     }
+
+
+def numbered(said: str | None) -> list[int] | None:
+    """ "0,1,7" -> numbers. Raises ValueError for what isn't spelled so."""
+    if not said:
+        return None
+    if not all(number.strip().isdigit() for number in said.split(",")):
+        raise ValueError(f"blocks {said!r}: spell them as numbers, as in 0,1,7")
+    return [int(number) for number in said.split(",")]
 
 
 def paired(said: str | None) -> list[tuple[int, int]] | None:

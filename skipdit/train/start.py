@@ -1,6 +1,7 @@
 """Start a model from another's weights: equal names are copied, rows of label tables go by label."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,20 +14,20 @@ TABLES = {CLASSES: "class_names", STYLES: "style_names"}
 
 
 @torch.no_grad()
-def start_from(model: Any, other: Any, style: str | None = None) -> list[str]:
+def start_from(model: Any, other: Any, style: str | None = None, blocks: Sequence[int] | None = None) -> list[str]:
     """Fill `model` with the weights of `other`; the names of the parameters that `other` lacks, which stay fresh.
 
     A skip branch that is new stays as it was made, and so do the temporal blocks of a Latte that starts from a DiT:
     their gates are zero, each frame goes through the spatial blocks as an image, and block i's branch becomes pair i's.
     Of a label table each row goes to the same label; the last row, for dropped labels, stays the last.
 
-    style    the one to go on with, where `other` knows styles and `model` doesn't: every class takes it on
+    style     the one to go on with, where `other` knows styles and `model` doesn't: every class takes it on
+    blocks    those of `other` to take, in order; all of them when left out. A branch goes with the block it joins
 
-    Raises ValueError where a shape differs or `other` doesn't know a label.
+    Raises ValueError where a shape differs, `other` doesn't know a label, or its blocks are not as many as the model's.
     """
     theirs, fresh = _in_style(other, style, keeps=STYLES in model.state_dict()), []
-    rounds = model.backbone.unit // other.backbone.unit  # 2 where spatial blocks become pairs
-    theirs = {_placed(name, rounds): weight for name, weight in theirs.items()}
+    theirs = {name: weight for key, weight in theirs.items() if (name := _placed(key, _places(model, other, blocks)))}
     for name, mine in model.state_dict().items():
         if name not in theirs:
             fresh.append(name)
@@ -52,9 +53,26 @@ def _in_style(other: Any, style: str | None, keeps: bool) -> dict[str, Tensor]:
     return {**theirs, CLASSES: theirs[CLASSES] + theirs[STYLES][known.index(style)]}  # (N + 1, D)
 
 
-def _placed(name: str, rounds: int) -> str:
-    """A weight's name where each block has become a round of blocks: branches are named after their target's place."""
-    return re.sub(r"^skip_branches\.(\d+)", lambda at: f"skip_branches.{int(at[1]) * rounds}", name)
+def _places(model: Any, other: Any, blocks: Sequence[int] | None) -> dict[tuple[str, int], int]:
+    """(list of blocks or branches, number there) -> number in the model: branches count by their target's place, which
+    is another where each block becomes a round of blocks."""
+    blocks = range(len(other.blocks)) if blocks is None else blocks
+    if len(blocks) != len(model.blocks) or not set(blocks) <= set(range(len(other.blocks))):
+        raise ValueError(
+            f"blocks={list(blocks)} of the {len(other.blocks)} to start from don't make {len(model.blocks)}: name all"
+        )
+    places = {("blocks", theirs): ours for ours, theirs in enumerate(blocks)}
+    here, there = model.backbone.unit, other.backbone.unit
+    return places | {("skip_branches", theirs * there): ours * here for ours, theirs in enumerate(blocks)}
+
+
+def _placed(name: str, places: Mapping[tuple[str, int], int]) -> str | None:
+    """A weight's name in the model; None for one of a block that isn't taken."""
+    found = re.match(r"(blocks|skip_branches)\.(\d+)", name)
+    if found is None:
+        return name
+    place = places.get((found[1], int(found[2])))
+    return None if place is None else f"{found[1]}.{place}{name[found.end() :]}"
 
 
 def _choice(style: str | None, known: list[str]) -> str:

@@ -72,6 +72,20 @@ def test_temporal_blocks_start_fresh_and_closed():
     assert torch.equal(video.blocks[1].mlp.fc1.weight, other.blocks[1].mlp.fc1.weight)
 
 
+def test_blocks_may_be_left_out_and_branches_go_with_the_block_they_join():
+    other = model(depth=4, num_classes=4, class_names=NAMES, style_names=["s", "t"], skips="replace")
+    video = latte(depth=6, skips="replace")
+    fresh = start_from(video, other, "s", blocks=[0, 2, 3])
+    assert all(name.startswith(("temporal_blocks.", "temp_embed")) for name in fresh)
+    for ours, theirs in enumerate((0, 2, 3)):
+        assert torch.equal(video.blocks[ours].mlp.fc1.weight, other.blocks[theirs].mlp.fc1.weight)
+    assert video.skip_branches.keys() == {"4"}
+    assert torch.equal(video.skip_branches["4"].linear.weight, other.skip_branches["3"].linear.weight)
+    for wrong in ([0, 1], [0, 1, 4], None):
+        with pytest.raises(ValueError, match="don't make 3"):
+            start_from(video, other, "s", blocks=wrong)
+
+
 def test_a_style_is_named_where_one_must_go_on():
     other = model(num_classes=4, class_names=NAMES, style_names=["s", "t"])
     with pytest.raises(ValueError, match="name the one to go on with, style=: s, t"):
