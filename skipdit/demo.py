@@ -1,10 +1,10 @@
-"""The demo: the same seeds from a plain DiT, a Skip-DiT and Skip-Cache, timed together, compared and drawn."""
+"""The demo: the same seeds from a plain model, its twin with skips, and Skip-Cache, timed together and compared."""
 
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipdit import pictures
+from skipdit import films, pictures
 from skipdit.aside import written_aside
-from skipdit.backbones.dit import DiT
+from skipdit.convert import from_pretrained
 from skipdit.core.attach import attach
 from skipdit.core.policy import Policy
 from skipdit.core.run import Run
@@ -25,11 +25,40 @@ from skipdit.metrics.psnr import psnr
 from skipdit.results import Provenance, Record
 from skipdit.sample import sample
 
-PLAIN, SKIP = "emoji-plain", "emoji-skip"  # the shipped twins: the same size, data and training
-LABELS = ("red apple", "rocket", "sunflower", "penguin", "tropical fish", "strawberry", "octopus", "sun with face")
-STYLES = ("noto", "twemoji", "fluent3d", "noto-v1")
-EVERY = (2, 3, 5)
 HI = 950  # the first steps, t >= 950, are all computed: there the layout of a picture is decided
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A pair of models of the same size, data and training, one of them with skip branches, and what they draw."""
+
+    kind: str  # what the plain one is called
+    plain: str  # its shipped name, or folder
+    skip: str
+    labels: Sequence[str]
+    styles: Sequence[str] | None
+    every: Sequence[int]  # the N of Skip-Cache
+    file: str  # name of what is written, without suffix
+
+
+IMAGES = Twins(
+    "DiT",
+    "emoji-plain",
+    "emoji-skip",
+    ("red apple", "rocket", "sunflower", "penguin", "tropical fish", "strawberry", "octopus", "sun with face"),
+    ("noto", "twemoji", "fluent3d", "noto-v1"),
+    (2, 3, 5),
+    "demo",
+)
+VIDEO = Twins(
+    "Latte",
+    "animoji-plain",
+    "animoji-skip",
+    ("rocket", "penguin", "octopus", "fire engine", "cat", "umbrella"),
+    None,
+    (2, 3, 4),
+    "demo-video",
+)
 
 Progress = Callable[[int, int, str], None]  # (draws done, draws in all, what is drawn)
 
@@ -37,7 +66,7 @@ Progress = Callable[[int, int, str], None]  # (draws done, draws in all, what is
 class Row:
     """One line of the table: a model, a number of steps, a policy or none, and what its last draw left."""
 
-    def __init__(self, name: str, model: DiT, steps: int, policy: Policy | None = None, note: str = ""):
+    def __init__(self, name: str, model: Any, steps: int, policy: Policy | None = None, note: str = ""):
         self.name, self.model, self.steps, self.policy, self.note = name, model, steps, policy, note
         self.images: Tensor = torch.empty(0)
         self.run: Run | None = None
@@ -49,37 +78,39 @@ class Row:
 
 def demo(
     out: Path,
-    labels: Sequence[str] = LABELS,
-    styles: Sequence[str] = STYLES,
+    twins: Twins = IMAGES,
     steps: int = 50,
     guidance: float = 2.0,
     seed: int = 0,
     repeats: int = 3,
     threads: int | None = None,
-    every: Sequence[int] = EVERY,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Draw, time and compare; write `out`/demo.png and `out`/demo.json, and return what the latter holds.
+    """Draw, time and compare; write the pictures and the figures into `out`, and return what the JSON file holds.
 
-    labels, styles    one picture a label, all in one batch; styles take turns
-    repeats           rounds that are timed; one more warms up
-    threads           of torch; all processors when left out
-    every             the N of Skip-Cache; each gets a twin without cache, with as many steps as fit into the same time
+    Images make `demo.png`; videos make `demo-video.webp`, where all clips play side by side, and `demo-video.png` with
+    the frames of the first.
+
+    twins      the models and what they draw: a picture a label, all in one batch; styles take turns. Each N of
+               Skip-Cache gets an uncached row beside it with as many steps as fit into the same time
+    repeats    rounds that are timed; one more warms up
+    threads    of torch; all processors when left out
     """
     if steps < 1 or repeats < 1:
         raise ValueError(f"demo: steps={steps} and repeats={repeats} must be at least 1")
-    said = dict(labels=list(labels), styles=list(islice(cycle(styles), len(labels))), guidance=guidance, seed=seed)
+    styles = twins.styles and list(islice(cycle(twins.styles), len(twins.labels)))
+    said = dict(labels=list(twins.labels), styles=styles, guidance=guidance, seed=seed)
     with _threads(threads or os.cpu_count() or 1):
-        plain, skip = (DiT.from_pretrained(name).eval() for name in (PLAIN, SKIP))
-        full = [Row("DiT", plain, steps), Row("Skip-DiT", skip, steps)]
-        cached = [Row(f"Skip-Cache, N = {n}", skip, steps, skip_cache(every=n, hi=HI)) for n in every]
+        plain, skip = (from_pretrained(name).eval() for name in (twins.plain, twins.skip))
+        full = [Row(twins.kind, plain, steps), Row(f"Skip-{twins.kind}", skip, steps)]
+        cached = [Row(f"Skip-Cache, N = {n}", skip, steps, skip_cache(every=n, hi=HI)) for n in twins.every]
         total = 3 * (1 + len(cached)) + (1 + repeats) * (2 + 2 * len(cached))
         timed = _timer(said, total, on_progress)
         tried = timed([full[1], *cached], 2)
-        fewer = [_fitted(full[1], row, ratio(tried["Skip-DiT"], tried[row.name])) for row in cached]
+        fewer = [_fitted(full[1], row, ratio(tried[full[1].name], tried[row.name])) for row in cached]
         rows = [*full, *(row for pair in zip(cached, fewer, strict=True) for row in pair)]
         records = _records(rows, timed(rows, repeats), said)
-    return _written(Path(out), rows, records, {**said, "steps": steps, "repeats": repeats})
+    return _written(Path(out), twins, rows, records, {**said, "steps": steps, "repeats": repeats})
 
 
 @contextmanager
@@ -113,10 +144,10 @@ def _fitted(full: Row, cached: Row, speedup: float) -> Row:
     """The uncached model with as many steps as fit into a cached row's time."""
     steps = max(1, int(full.steps / speedup))
     n = cached.name.partition(", ")[2]
-    return Row(f"Skip-DiT, {steps} steps ({n})", full.model, steps, note=f"as long as {n} takes")
+    return Row(f"{full.name}, {steps} steps ({n})", full.model, steps, note=f"as long as {n} takes")
 
 
-def _flops(model: DiT, said: Mapping[str, Any]) -> int:
+def _flops(model: Any, said: Mapping[str, Any]) -> int:
     """FLOPs of one uncached step of the whole batch, guidance included."""
     with attach(model, skip_cache(every=1)) as run:
         sample(model, steps=1, batch_size=len(said["labels"]), **said)
@@ -158,30 +189,59 @@ def _records(rows: Sequence[Row], times: Mapping[str, Latency], said: Mapping[st
     return records
 
 
-def _written(out: Path, rows: Sequence[Row], records: Sequence[Record], settings: dict[str, Any]) -> dict[str, Any]:
-    """The sheet and the figures, each aside and then renamed."""
-    where = records[0].provenance
-    result = {"settings": settings, "models": [PLAIN, SKIP], "records": [asdict(record) for record in records]}
-    side = rows[0].images.shape[-1]
-    sheet = pictures.contact_sheet(
-        [_pictured(row, record, rows[1]) for row, record in zip(rows, records, strict=True)],
-        [f"{label}, {style}" for label, style in zip(settings["labels"], settings["styles"], strict=True)],
+def _written(
+    out: Path, twins: Twins, rows: Sequence[Row], records: Sequence[Record], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The sheets and the figures, each aside and then renamed."""
+    result = {
+        "settings": settings,
+        "models": [twins.plain, twins.skip],
+        "records": [asdict(record) for record in records],
+    }
+    where, side = records[0].provenance, rows[0].images.shape[-1]
+    pictured = [_pictured(row, record, rows) for row, record in zip(rows, records, strict=True)]
+    sheet = partial(
+        pictures.contact_sheet,
         title="The same seeds, uncached and cached",
-        subtitle=f"{PLAIN} and {SKIP}: {side} x {side} pixels, DDIM, guidance {settings['guidance']:g}, seed "
-        f"{settings['seed']}; Skip-Cache computes every step at t >= {HI}, then the first of every N",
+        subtitle=f"{twins.plain} and {twins.skip}: {side} x {side} pixels, DDIM, guidance {settings['guidance']:g}, "
+        f"seed {settings['seed']}; Skip-Cache computes every step at t >= {HI}, then the first of every N",
         footer=f"{where.machine}, threads: {where.threads}, torch {where.torch}, {where.dtype}, "
-        f"{where.batch} pictures at once, medians of {settings['repeats']}, {where.commit}",
+        f"{where.batch} at once, medians of {settings['repeats']}, {where.commit}",
         scale=max(1, 96 // side),
     )
-    pictures.save(sheet, out / "demo.png")
-    with written_aside(out / "demo.json") as aside:
+    columns, file = _columns(settings), out / twins.file
+    if rows[0].images.ndim == 5:
+        count = rows[0].images.shape[1]
+        moments = [_taken(pictured, (slice(None), frame)) for frame in range(count)]
+        films.save([sheet(rows, columns) for rows in moments], _to(file, ".webp"))
+        pictured = _taken(pictured, 0)
+        columns = [f"{columns[0]}, frame {number + 1}" for number in range(count)]
+    pictures.save(sheet(pictured, columns), _to(file, ".png"))
+    with written_aside(_to(file, ".json")) as aside:
         aside.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _pictured(row: Row, record: Record, skip: Row) -> pictures.Row:
+def _to(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+def _columns(settings: Mapping[str, Any]) -> list[str]:
+    labels, styles = settings["labels"], settings["styles"]
+    return labels if styles is None else [f"{a}, {b}" for a, b in zip(labels, styles, strict=True)]
+
+
+def _taken(rows: Sequence[pictures.Row], at: Any) -> list[pictures.Row]:
+    """Rows of clips (N, F, C, H, W) -> rows of what lies at an index."""
+    return [
+        replace(row, images=row.images[at], reference=None if row.reference is None else row.reference[at])
+        for row in rows
+    ]
+
+
+def _pictured(row: Row, record: Record, rows: Sequence[Row]) -> pictures.Row:
     """A row of the sheet: the figures that matter beside its pictures."""
-    f = record.figures
+    plain, skip, f = rows[0], rows[1], record.figures
     if row.policy:
         notes = [f"{f['computed']} of {f['steps']} steps computed"]
     else:
@@ -189,8 +249,8 @@ def _pictured(row: Row, record: Record, skip: Row) -> pictures.Row:
     notes.append(f"{f['seconds']:.2f} s")
     if row.policy or row.note:
         decibels = "the same pictures" if f["identical"] else f"{f['psnr']:.1f} dB to {skip.steps} steps"
-        notes += [f"{f['over_skip']:.2f}x Skip-DiT, {f['over_plain']:.2f}x DiT", decibels]
+        notes += [f"{f['over_skip']:.2f}x {skip.name}, {f['over_plain']:.2f}x {plain.name}", decibels]
         return pictures.Row(row.name.partition(" (")[0], row.images, notes, skip.images)
     if row is skip:
-        notes.append(f"{f['over_plain']:.2f}x DiT")
+        notes.append(f"{f['over_plain']:.2f}x {plain.name}")
     return pictures.Row(row.name, row.images, notes)

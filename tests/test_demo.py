@@ -1,17 +1,20 @@
 """The demo, in small: real shipped weights, two pictures, four steps."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 from skipdit.backbones.dit import DiT
-from skipdit.demo import demo
+from skipdit.backbones.latte import Latte
+from skipdit.demo import IMAGES, VIDEO, demo
 from skipdit.results import Record
 from skipdit.sample import sample
 
 LABELS = ("red apple", "rocket")
+SMALL = replace(IMAGES, labels=LABELS, styles=("noto",), every=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +22,7 @@ def made(tmp_path_factory):
     """A demo's folder, what it returned, and what it told on its way."""
     folder, told = tmp_path_factory.mktemp("demo"), []
     before = torch.get_num_threads()
-    result = demo(
-        folder, LABELS, ("noto",), 4, repeats=1, threads=1, every=(1, 2), on_progress=lambda *a: told.append(a)
-    )
+    result = demo(folder, SMALL, 4, repeats=1, threads=1, on_progress=lambda *a: told.append(a))
     assert torch.get_num_threads() == before
     return folder, result, told
 
@@ -90,6 +91,24 @@ def test_pictures_are_those_of_the_sampler(made):
 
 def test_a_wrong_label_and_wrong_counts_are_refused(tmp_path):
     with pytest.raises(ValueError, match="unknown label 'red aple'"):
-        demo(tmp_path, ["red aple"], steps=1, threads=1)
+        demo(tmp_path, replace(IMAGES, labels=["red aple"]), steps=1, threads=1)
     with pytest.raises(ValueError, match="steps=0"):
         demo(tmp_path, steps=0)
+
+
+def test_videos_play_side_by_side_and_lie_open_in_a_sheet(tmp_path):
+    sizes = dict(input_size=8, patch_size=4, in_channels=3, hidden_size=32, depth=8, num_heads=2, num_frames=3)
+    torch.manual_seed(0)
+    for name, skips in (("plain", None), ("skip", "replace")):
+        model = Latte(**sizes, num_classes=2, class_names=["a", "b"], learn_sigma=False, skips=skips)
+        torch.nn.init.normal_(model.final_layer.linear.weight, std=0.02)
+        model.save_pretrained(tmp_path / name)
+    twins = replace(VIDEO, plain=str(tmp_path / "plain"), skip=str(tmp_path / "skip"), labels=("a", "b"), every=(2,))
+    result = demo(tmp_path / "out", twins, 4, repeats=1, threads=1)
+    names = [record["name"] for record in result["records"]]
+    assert names[:3] == ["Latte", "Skip-Latte", "Skip-Cache, N = 2"]
+    assert result["records"][2]["figures"]["psnr"] > 5
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["demo-video.json", "demo-video.png", "demo-video.webp"]
+    with Image.open(tmp_path / "out" / "demo-video.webp") as moving:
+        assert moving.n_frames == 3

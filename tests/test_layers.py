@@ -40,7 +40,7 @@ BELOW = {
         *("aside", "evaluate", "networks", "pictures", "plan", "rehearse", "train"),
     },
     "films": {"aside", "pictures"},
-    "demo": {"aside", "backbones", "data", "methods", "metrics", "pictures", "results", "sample", "catalog"},
+    "demo": {"aside", "convert", "films", "methods", "metrics", "pictures", "results", "sample", "catalog"},
     "": {"attach", "catalog", "compile", "convert", "infer", "methods", "passes", "sample"},
 }
 CORE = [

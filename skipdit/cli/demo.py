@@ -10,12 +10,18 @@ from skipdit.cli.terminal import examples, out, print_json, progress
 
 def add_to(app: typer.Typer) -> None:
     app.command(
-        "demo", epilog=examples("skipdit demo", "skipdit demo -o out --label rocket --label tulip --style noto")
+        "demo",
+        epilog=examples(
+            "skipdit demo", "skipdit demo -o out --label rocket --label tulip --style noto", "skipdit demo --video"
+        ),
     )(demo)
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo.png and demo.json.")] = Path("out"),
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures and the figures.")] = Path("out"),
+    video: Annotated[
+        bool, typer.Option("--video", help="Clips: a Latte, its twin with skips, and Skip-Cache.")
+    ] = False,
     label: Annotated[list[str] | None, typer.Option(help="What to draw; may be repeated.")] = None,
     style: Annotated[list[str] | None, typer.Option(help="Styles, which take turns; may be repeated.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps (DDIM).")] = 50,
@@ -28,17 +34,21 @@ def demo(
     """Draw with the shipped models, uncached and cached: the same seeds, timed, compared, side by side.
 
     The plain DiT, the Skip-DiT, Skip-Cache at N = 2, 3 and 5, and for each of these the Skip-DiT with as many steps as
-    fit into the same time. Takes a few minutes on two cores.
+    fit into the same time. Takes a few minutes on two cores. With --video, Lattes draw clips, N = 2, 3 and 4.
     """
-    from skipdit.demo import LABELS, STYLES
+    from dataclasses import replace
+
+    from skipdit.demo import IMAGES, VIDEO
     from skipdit.demo import demo as compare
+
+    twins = VIDEO if video else IMAGES
+    twins = replace(twins, labels=label or twins.labels, styles=style or twins.styles)
 
     with progress(quiet=as_json) as bar:
         task = bar.add_task("loading", total=None)
         result = compare(
             folder,
-            labels=label or LABELS,
-            styles=style or STYLES,
+            twins,
             steps=steps,
             guidance=guidance,
             seed=seed,
@@ -48,13 +58,12 @@ def demo(
         )
     if as_json:
         return print_json(result)
-    _show(result)
-    out().print(
-        f"\n[bold]{folder / 'demo.png'}[/]  the pictures\n[bold]{folder / 'demo.json'}[/]  the figures", soft_wrap=True
-    )
+    _show(result, twins.kind)
+    written = [f"[bold]{path}[/]" for path in sorted(folder.glob(f"{twins.file}.[pwj]*"))]
+    out().print("\n" + "\n".join(written), soft_wrap=True)
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], kind: str) -> None:
     """The table: a row for each model and policy."""
     from rich.table import Table
 
@@ -70,10 +79,10 @@ def _show(result: dict[str, Any]) -> None:
         "computed",
         "stood\nin",
         "seconds",
-        "x DiT",
-        "x Skip-\nDiT",
-        "ideal\nx DiT",
-        "ideal x\nSkip-DiT",
+        f"x {kind}",
+        f"x Skip-\n{kind}",
+        f"ideal\nx {kind}",
+        f"ideal x\nSkip-{kind}",
         "of\nideal",
         "dB",
     )
@@ -84,8 +93,8 @@ def _show(result: dict[str, Any]) -> None:
     console.print(table)
     console.print(
         "\n[dim]x: times as fast, median of the rounds. ideal: what FLOPs alone promise. of ideal: measured over "
-        "promised, against the Skip-DiT. dB: PSNR to the Skip-DiT with all steps, mean of the pictures. (N = ...): as "
-        "many steps as fit into that row's time.[/]"
+        f"promised, against the Skip-{kind}. dB: PSNR to the Skip-{kind} with all steps, mean of the pictures. (N = "
+        "...): as many steps as fit into that row's time.[/]"
     )
 
 
