@@ -346,19 +346,19 @@ class Run:
 
 
 def _nbytes(memory: Any) -> int:
-    """Of all tensors inside."""
-    total, inside = 0, [memory]
+    """Of all tensors inside, each counted once."""
+    found, inside = {}, [memory]
     while inside:
         value = inside.pop()
         if type(value) in _NO_TENSORS:
             continue
         if isinstance(value, Tensor):
-            total += value.nbytes
+            found[id(value)] = value.nbytes
         elif isinstance(value, dict):
             inside.extend(value.values())
         elif isinstance(value, (list, tuple)):
             inside.extend(value)
-    return total
+    return sum(found.values())
 
 
 def _repeated(memory: Any, times: int) -> Any:
