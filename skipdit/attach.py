@@ -23,9 +23,9 @@ from skipdit.core.run import Agree, Loop, Run
 class attach:
     """Sample with a policy: `with attach(pipe, policy) as run: pipe(...)`, then `run.report()`.
 
-    target       a diffusers pipeline, or a model. Of a pipeline, every transformer that is known gets the policy: it is
-                 attached to this instance and to no other, and it is found out from the calls when a run begins, which
-                 step it is at and which guidance branch
+    target       a diffusers pipeline, or a model. Of a pipeline, every transformer or U-Net that is known gets the
+                 policy: it is attached to this instance and to no other, and it is found out from the calls when a run
+                 begins, which step it is at and which guidance branch
     timesteps    of the sampler, for schedules that count from the end in a loop of your own around a model
     backbone     how an unknown class is laid out; `skipdit.infer(model, ...)` finds it out
     group        the processes that must decide alike, where a gate decides: all of them when left out, None for none
@@ -179,7 +179,7 @@ class Sampler(Loop):
 
 
 def _models(target: Any, backbone: Backbone | None) -> dict[str, nn.Module]:
-    """The transformers to attach to, by name. Raises TypeError where there are none."""
+    """The transformers and U-Nets to attach to, by name. Raises TypeError where there are none."""
     if isinstance(target, nn.Module):
         return {"": target}
     parts = getattr(target, "components", None)
@@ -191,7 +191,7 @@ def _models(target: Any, backbone: Backbone | None) -> dict[str, nn.Module]:
     if not found:
         others = [f"{name} ({type(part).__name__})" for name, part in parts.items() if isinstance(part, nn.Module)]
         raise TypeError(
-            f"attach: {type(target).__name__} has no transformer that skipdit knows among {', '.join(others) or 'none'}"
+            f"attach: {type(target).__name__} has no denoiser that skipdit knows among {', '.join(others) or 'none'}"
             ": pass backbone=skipdit.infer(model, ...)"
         )
     unique = {id(part): name for name, part in reversed(found.items())}  # one that serves under two names counts once

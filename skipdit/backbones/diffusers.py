@@ -5,11 +5,13 @@ gives them back. Lists of refiners and embedders that run before the trunk are n
 tests/backbones/test_diffusers.py holds the table against what one call of each class shows.
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
+from skipdit.backbones.unets import UNETS
 from skipdit.core.backbone import (
     Backbone,
     Contract,
@@ -275,14 +277,13 @@ _line(
 )
 
 
+LINES = ChainMap(TABLE, UNETS)
+
+
 def backbone_of(model: nn.Module) -> Backbone:
-    """A model's description: what it carries itself, or its line in the table. Raises TypeError where there is none."""
+    """A model's description: what it carries itself, or its line in a table. Raises TypeError where there is none."""
     model = _unwrapped(model)
-    if not carries_one(model):
-        for kind in type(model).__mro__:
-            if kind.__name__ in TABLE:
-                return TABLE[kind.__name__]
-    return Backbone.of(model)
+    return Backbone.of(model) if carries_one(model) else _listed(model) or Backbone.of(model)
 
 
 def carries_one(model: Any) -> bool:
@@ -293,8 +294,13 @@ def carries_one(model: Any) -> bool:
 def known(model: Any) -> bool:
     """Whether a model can be attached to without being told how it is laid out."""
     model = _unwrapped(model)
-    named = any(kind.__name__ in TABLE for kind in type(model).__mro__)
-    return isinstance(model, nn.Module) and (named or carries_one(model))
+    return isinstance(model, nn.Module) and (carries_one(model) or _listed(model) is not None)
+
+
+def _listed(model: nn.Module) -> Backbone | None:
+    """The line of a model's class, or of one that it derives from."""
+    names = (kind.__name__ for kind in type(model).__mro__)
+    return next((LINES[name] for name in names if name in LINES), None)
 
 
 def _unwrapped(model: Any) -> Any:

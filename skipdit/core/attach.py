@@ -20,6 +20,7 @@ from skipdit.core.foreign import refuse_other_cache, refuse_split_groups
 from skipdit.core.policy import Leaf, Policy, Site, Span, Step
 from skipdit.core.run import Agree, Loop, Run, active, entered, idle
 from skipdit.core.stack import Gate, Stack, Trunk, install, trunk_of
+from skipdit.core.what import hold
 
 _lock = threading.Lock()
 _installed: "weakref.WeakKeyDictionary[nn.Module, Installed]" = weakref.WeakKeyDictionary()
@@ -128,6 +129,7 @@ class attach:
 
     def _install(self) -> tuple[Trunk, list[Site]]:
         model, backbone = self.model, self.backbone
+        refuse_unequal_blocks(model, backbone, self.policy)
         wanted = self.policy.where(model, backbone)
         if not wanted:
             raise ValueError(
@@ -153,6 +155,15 @@ def plan(policy: Policy, timesteps: Sequence[float] | Tensor) -> list[bool]:
     memory: dict[str, Any] = {}
     decided = [policy.when(memory, Step(i, len(times), t), Span(1, 2), None) for i, t in enumerate(times)]
     return [i == 0 or verdict for i, verdict in enumerate(decided)]
+
+
+def refuse_unequal_blocks(model: nn.Module, backbone: Backbone, policy: Policy) -> None:
+    """Raises ValueError for a U-Net where a policy compares or reckons with what enters and leaves its blocks."""
+    if backbone.encoder and (policy.when.gate or policy.what != hold()):
+        raise ValueError(
+            f"{policy} needs a list of equal blocks, but those of {type(model).__name__}, a U-Net, differ in form: "
+            "take a method that holds by a schedule, such as methods.faster_diffusion() or methods.skip_cache(every=2)"
+        )
 
 
 def _paths(site: Site, trunk: Trunk) -> list[str]:

@@ -131,6 +131,8 @@ class Backbone:
     breaks     model -> places before which the flow starts anew though the list goes on
     native     long skips that the model has by itself: depth -> [(source, target), ...]
     width      the width of the main stream: keys of the config, or numbers, to be multiplied: "num_heads*head_dim"
+    encoder    of a U-Net: the paths of what runs before the decoder. Its blocks differ in form, so each can only be
+               held, by itself
     """
 
     stacks: Mapping[str, Contract] = field(default_factory=lambda: {"blocks": Contract()})
@@ -141,6 +143,7 @@ class Backbone:
     breaks: Callable[[Any], tuple[int, ...]] = no_breaks
     native: Callable[[int], Pairs] = no_skips
     width: str = ""
+    encoder: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: nn.Module) -> "Backbone":

@@ -43,11 +43,13 @@ class Trunk:
 
     def cut(self, span: Span) -> list[Span]:
         """The span in pieces that can each be stood in for: it is cut where the flow itself changes from one list to
-        the next, and after a block whose output goes to a block outside (which then gets what is remembered)."""
+        the next, and after a block whose output goes to a block outside (which then gets what is remembered). In a
+        U-Net that is everywhere."""
         feeds = {source for source, target in self.pairs() if target >= span.stop}
         names = [place.contract.names for place in self.order]
         inside = range(span.start + 1, span.stop)
-        cuts = [p for p in inside if p - 1 in feeds or p in self.breaks or names[p - 1] != names[p]]
+        apart = bool(self.backbone.encoder)
+        cuts = [p for p in inside if apart or p - 1 in feeds or p in self.breaks or names[p - 1] != names[p]]
         return [span._replace(start=a, stop=b) for a, b in zip([span.start, *cuts], [*cuts, span.stop], strict=True)]
 
     def aligned(self, x: Any, source: int, like: Any, target: int) -> Any:

@@ -58,6 +58,11 @@ class Parts:
             raise ValueError(f"Parts: names={self.names!r} must be a tuple of part names, such as ('attn', 'mlp')")
 
     def __call__(self, model: nn.Module, backbone: Backbone) -> list[Site]:
+        if not backbone.parts:
+            raise ValueError(
+                f"{self}: no parts are known of the blocks of {type(model).__name__}: take a method on whole blocks, "
+                "such as methods.skip_cache(every=2)"
+            )
         for name in self.names:
             if name not in backbone.parts:
                 raise ValueError(

@@ -50,7 +50,7 @@ class Attentions:
 
     def __call__(self, model: nn.Module, backbone: Backbone) -> list[Site]:
         temporal = {place.path for place in backbone.order(model) if place.contract.layout is not None}
-        names = tuple(name for name in ("attn", "cross", "mlp") if name in backbone.parts)
+        names = tuple(name for name in ("attn", "cross", "mlp") if name in backbone.parts) or self.kinds
         found: list[Site] = []
         for leaf in Parts(names)(model, backbone):
             assert isinstance(leaf, Leaf)

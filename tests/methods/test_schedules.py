@@ -179,6 +179,14 @@ def test_faster_diffusion_has_the_nine_published_keys():
     assert drawn(methods.faster_diffusion()).count("1") == 9
 
 
+def test_faster_diffusion_takes_18_blocks_of_a_transformer_unless_told():
+    deep = dit(None, depth=20)
+    assert methods.faster_diffusion().where(deep, deep.backbone) == [Span(0, 18)]
+    assert methods.faster_diffusion(blocks=3).where(deep, deep.backbone) == [Span(0, 3)]
+    with pytest.raises(ValueError, match="reaches past the last of 6 blocks"):
+        methods.faster_diffusion().where(dit(None), deep.backbone)
+
+
 def test_spectrum_s_window_grows_as_the_authors_counter_does():
     """The counter of the released code, written down again."""
     policy, window, row, want = methods.chebyshev(window=2, grow=0.75, warmup=5), 2.0, 0, ""

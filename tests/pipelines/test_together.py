@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet1DModel
 from small import PIPELINES, Small, output
 from small_parts import rows
 from watch import same
@@ -191,12 +191,14 @@ def test_one_of_two_transformers_that_is_taken_leaves_the_other_free():
     assert same(output(small), bare)
 
 
-def test_a_pipeline_without_a_known_transformer_is_refused_by_name():
-    size = dict(block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1)
-    unet = UNet2DModel(8, **size, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
-    with pytest.raises(TypeError, match=r"DDPMPipeline has no transformer .*unet \(UNet2DModel\).*skipdit\.infer"):
+def test_a_pipeline_without_a_known_denoiser_is_refused_by_name():
+    size = dict(sample_size=16, block_out_channels=(8, 8), layers_per_block=1, extra_in_channels=16)
+    unet = UNet1DModel(
+        **size, down_block_types=("DownBlock1DNoSkip", "DownBlock1D"), up_block_types=("UpBlock1D", "UpBlock1DNoSkip")
+    )
+    with pytest.raises(TypeError, match=r"DDPMPipeline has no denoiser .*unet \(UNet1DModel\).*skipdit\.infer"):
         skipdit.attach(DDPMPipeline(unet, DDPMScheduler()), HOLD)
-    with pytest.raises(TypeError, match=r"UNet2DModel carries no Backbone: .*skipdit\.infer"):
+    with pytest.raises(TypeError, match=r"UNet1DModel carries no Backbone: .*skipdit\.infer"):
         skipdit.attach(unet, HOLD)
     with pytest.raises(TypeError, match="dict is neither a model nor a diffusers pipeline"):
         skipdit.attach({}, HOLD)
