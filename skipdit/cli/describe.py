@@ -59,9 +59,11 @@ def rehearsed(model: Any, backbone: Any, policy: Any, steps: int, pairs: Any = (
 
     pairs    of skip branches that the model will have when its weights are loaded
     """
+    from skipdit.core.attach import refuse_unequal_blocks
     from skipdit.core.policy import Leaf, Step
     from skipdit.core.stack import Trunk
 
+    refuse_unequal_blocks(model, backbone, policy)
     trunk = Trunk(model, backbone)
     trunk.join({target: (source, model) for source, target in pairs})  # for where spans are cut: nothing is run
     sites = policy.where(model, backbone)

@@ -68,14 +68,14 @@ def _empty(folder: Path, module: str = "diffusers") -> Any:
 
 
 def _components(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
-    """The denoisers of a pipeline by component: what the table knows, or else what is called a transformer."""
-    from skipdit.backbones.diffusers import TABLE
+    """The denoisers of a pipeline by component: what the tables know, or else what is called a transformer."""
+    from skipdit.backbones.diffusers import LINES
 
     parts = {name: part for name, part in index.items() if isinstance(part, list) and None not in part}
     names = [
         name
         for name, (module, kind) in parts.items()
-        if kind in TABLE or ("Transformer" in kind and module != "transformers")
+        if kind in LINES or ("Transformer" in kind and module != "transformers")
     ]
     if not names:
         kinds = ", ".join(f"{name} ({kind})" for name, (_, kind) in parts.items())

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -298,5 +299,21 @@ def test_what_can_not_be_shown_is_refused_by_name(saved, tmp_path):
     assert "NoTransformer, which the installed diffusers lacks" in refused(tmp_path)
     (tmp_path / "config.json").write_text("[")
     assert "config.json is no configuration" in refused(tmp_path)
-    (tmp_path / "model_index.json").write_text('{"_class_name": "P", "unet": ["diffusers", "UNet2DConditionModel"]}')
-    assert "no transformer among unet (UNet2DConditionModel)" in refused(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "P", "unet": ["diffusers", "UNet1DModel"]}')
+    assert "no transformer among unet (UNet1DModel)" in refused(tmp_path)
+
+
+def test_a_pipeline_with_a_u_net(tmp_path):
+    size = dict(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, attention_head_dim=4)
+    types = dict(down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
+    DDPMPipeline(UNet2DModel(8, **size, **types), DDPMScheduler()).save_pretrained(tmp_path)
+    told = found(tmp_path, "--policy", "faster_diffusion(keys=2)", "--steps", 4)["transformers"]["unet"]
+    assert [each["path"] for each in told["lists"]] == ["conv_in", "down_blocks", "mid_block", "up_blocks"]
+    assert told["policy"]["sites"] == [[0, 1], [1, 2], [2, 3], [3, 4]]
+    assert told["policy"]["spared"] == [0, 4, 0, 4]
+    assert "a U-Net, differ in form" in refused(tmp_path, "--policy", "first_block(0.1)")
+    every = found(tmp_path, "--methods", "--steps", 4)["transformers"]["unet"]["methods"]
+    assert {each["policy"].partition("(")[0] for each in every if "plan" in each} == {
+        "faster_diffusion",
+        "skip_cache",
+    }
