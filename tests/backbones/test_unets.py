@@ -5,13 +5,16 @@ from functools import partial, update_wrapper
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from small_unets import UNETS, noise
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import skipdit
-from skipdit import methods
+from skipdit import methods, passes
 from skipdit.backbones.unets import UNETS as TABLE
+from skipdit.backbones.unets import Prompted
+from skipdit.branches import Branches, Passes
 from skipdit.core.policy import Policy
 from skipdit.core.what import hold, residual
 from skipdit.core.when import Every
@@ -244,6 +247,66 @@ def test_the_mid_block_s_output_and_all_skips_are_held():
         hook.remove()
     first, *down, mid = given
     assert run.bytes_held == sum(t.nbytes for t in (first, mid, *(skip for _, skips in down for skip in skips)))
+
+
+# ---- parallel decoding and prior noise, on the model
+
+
+def denoised(unet, asked, policy, guidance=3.0, two_pass=False):
+    """Two pictures of two prompts in a loop around the model, and the run."""
+    model = Prompted(unet, noise(3, 3, 5, 12))
+    scheduler = DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(9)
+    x, memory = noise(0, 2, 4, 8, 8), {}
+    with torch.no_grad(), skipdit.attach(model, policy) as run:
+        given = model, (torch.tensor([1, 0]), None), guidance, scheduler.timesteps
+        branches = Branches(*given, sigma=float, apart=two_pass)
+        for step, t in zip(branches.steps(), scheduler.timesteps, strict=True):
+            output = asked(memory, branches, step, x)
+            x = scheduler.step(output, t, asked.state(memory, step, x)).prev_sample
+    return x, branches.tally, run
+
+
+@pytest.mark.parametrize("settings", [{}, {"two_pass": True}, {"guidance": 1.0}], ids=str)
+def test_parallel_decoding_equals_one_step_after_the_other(settings):
+    unet, _ = UNETS["text"]()
+    want, slow, one = denoised(unet, Passes(), KEYED, **settings)
+    got, fast, run = denoised(unet, passes.parallel(), KEYED, **settings)
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
+    assert not torch.allclose(
+        want, denoised(unet, Passes(), methods.faster_diffusion(keys=1), **settings)[0], atol=1e-2
+    )
+    streams = 2 if "two_pass" in settings else 1
+    assert (slow.calls, fast.calls, fast.passes) == (9 * streams, 5 * streams, slow.passes)  # keys 0, 1, 4; 2-3; 5-8
+    assert run.report().flops == one.report().flops
+
+
+def test_every_row_of_a_batch_of_steps_meets_its_own_text_and_features():
+    """What the U-Net is given and what the encoder stands in with, row for row, against the rows of single steps."""
+    unet, _ = UNETS["text"]()
+    seen = []
+
+    def see(block, args, kwargs):
+        words, skips = kwargs["encoder_hidden_states"], kwargs["res_hidden_states_tuple"]
+        seen.append([kwargs["temb"], words, *skips])
+
+    hook = unet.up_blocks[-1].register_forward_pre_hook(see, with_kwargs=True)
+    denoised(unet, Passes(), KEYED)
+    single = seen[5:9]
+    seen.clear()
+    denoised(unet, passes.parallel(), KEYED)
+    hook.remove()
+    for row, batched in enumerate(seen[-1]):
+        torch.testing.assert_close(batched, torch.cat([step[row] for step in single]), atol=1e-5, rtol=1e-5)
+    assert len(seen[-1][1]) == 4 * 2 * 2  # steps, branches, pictures
+
+
+def test_prior_noise_is_added_to_the_state_below_its_timestep():
+    unet, _ = UNETS["text"]()
+    plain, *_ = denoised(unet, passes.parallel(), KEYED)
+    assert torch.equal(denoised(unet, passes.parallel(prior=0.003, below=0), KEYED)[0], plain)
+    mixed = denoised(unet, passes.parallel(prior=0.003), KEYED)[0]
+    assert 0 < (mixed - plain).abs().max() < 0.5
 
 
 # ---- what others do to a U-Net
