@@ -16,6 +16,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit tune emoji-skip --speedup 2 -o plans/skip-2x.json",
             "skipdit tune emoji-skip --psnr 45 --minutes 5 -o plans/skip-45db.json",
             "skipdit tune emoji-plain --flops 0.4 --steps 30 --sampler dpm++ -o plans/plain.json",
+            "skipdit tune emoji-skip --check plans/skip-2x.json --held-out 64",
             'skipdit sample emoji-skip "red apple" --policy plans/skip-2x.json',
             "skipdit inspect emoji-skip --policy plans/skip-2x.json",
         ),
@@ -27,7 +28,12 @@ def tune(
     speedup: Annotated[float | None, typer.Option(help="Times as fast as uncached, in measured time.")] = None,
     psnr: Annotated[float | None, typer.Option(help="dB to the uncached pictures; as fast as that allows.")] = None,
     flops: Annotated[float | None, typer.Option(help="Share of the FLOPs that may be spent, such as 0.5.")] = None,
-    plan: Annotated[Path, typer.Option("--out", "-o", help="The plan to write.")] = Path("out/plan.json"),
+    checked: Annotated[
+        Path | None, typer.Option("--check", help="Measure this plan's evidence anew, here, and write it again.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The plan to write.", show_default="out/plan.json")
+    ] = None,
     steps: Annotated[int, typer.Option(min=3, help="Denoising steps; a plan holds for this number.")] = 50,
     guidance: Guidance = 2.0,
     sampler: Sampler = None,
@@ -44,28 +50,38 @@ def tune(
 
     Watches one uncached run, tries schedules on half of the labels, checks the best on the other half, and writes a
     plan (JSON) and a picture of it. After Ctrl-C the same command goes on where it stopped: all that was tried lies
-    beside the plan, in a .tried.jsonl. Use the plan wherever a policy is spelled: --policy plan.json.
+    beside the plan, in a .tried.jsonl. Use the plan wherever a policy is spelled: --policy plan.json. With --check
+    nothing is searched: what a plan gives on held-out labels, and how fast it is here, is measured again.
     """
     import matplotlib  # noqa: F401 (missing: said now, not after ten minutes)
     import torch
 
-    from skipdit.backbones.dit import DiT
+    from skipdit.cli.ours import ours
     from skipdit.plan import picture
+    from skipdit.plan.plan import Plan
     from skipdit.plan.shapes import Goal
+    from skipdit.plan.tune import check
     from skipdit.plan.tune import tune as search
 
-    goal = Goal(speedup, psnr, flops)
+    if checked is None:
+        goal = Goal(speedup, psnr, flops)
+    plan = plan or checked or Path("out/plan.json")
     if threads:
         torch.set_num_threads(threads)
-    loaded = DiT.from_pretrained(model).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    loaded = ours(model).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     with progress(quiet=as_json) as bar:
         task = bar.add_task("tuning", total=tries)
 
         def tell(done: int, total: int, what: str) -> None:
             bar.update(task, completed=min(done, total), total=total, description=what)
 
-        said: dict[str, Any] = dict(steps=steps, guidance=guidance, sampler=sampler, seed=seed, pictures=pictures)
-        found = search(loaded, model, goal, plan, **said, held_out=held_out, tries=tries, minutes=minutes, tell=tell)
+        if checked is not None:
+            found = check(loaded, Plan.load(checked), held_out, tell=tell)
+            found.save(plan)
+        else:
+            said: dict[str, Any] = dict(steps=steps, guidance=guidance, sampler=sampler, seed=seed, pictures=pictures)
+            said |= dict(held_out=held_out, tries=tries, minutes=minutes, tell=tell)
+            found = search(loaded, model, goal, plan, **said)
     picture.draw(found, plan.with_suffix(".png"))
     if as_json:
         return print_json({"out": str(plan), **found.as_dict()})

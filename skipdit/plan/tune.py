@@ -1,5 +1,6 @@
 """Tune a plan: watch one run, choose what stands in, search the steps on the final picture, check on held-out ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,13 @@ def tune(
     if out:
         plan.save(out)
     return plan
+
+
+def check(model: Any, plan: Plan, held_out: int = 32, rounds: int = 3, tell: Tell | None = None) -> Plan:
+    """The plan with its evidence measured anew, here, on the held-out labels and seeds of its search.
+
+    Raises ValueError for a plan of another model.
+    """
+    others = Study.of(model, plan.steps, plan.guidance, plan.sampler, plan.evidence.get("seed", 0), 2, held_out)[1]
+    say = (lambda text: tell(0, 1, text)) if tell else None
+    return replace(plan, evidence={**plan.evidence, **checked(others, plan.policy(), rounds, say)})

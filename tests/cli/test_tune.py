@@ -42,6 +42,20 @@ def test_a_plan_is_tuned_drawn_inspected_and_refused_elsewhere(tmp_path):
     assert len(json.loads(again.stdout)["computed"]["span"]) == computed
 
 
+def test_a_plan_is_checked_anew_on_more_pictures(tmp_path):
+    plan, again = tmp_path / "plan.json", tmp_path / "again.json"
+    call("tune", "emoji-skip", "--flops", 0.6, *SMALL, "-o", plan)
+    before = json.loads(plan.read_text())
+    result = call("tune", "emoji-skip", "--check", plan, "--held-out", 3, "--threads", 1, "-o", again)
+    assert "in the same time" in result.output
+    after = json.loads(again.read_text())
+    assert after["evidence"]["held_out_psnr"]["pictures"] == 3
+    kept = ("goal", "shape", "calibration_psnr", "tried")
+    assert [after["evidence"][name] for name in kept] == [before["evidence"][name] for name in kept]
+    assert {**before, "evidence": 0} == {**after, "evidence": 0}
+    assert "another model" in call("tune", "emoji-plain", "--check", plan, "-o", again, code=2).output
+
+
 def test_the_help_teaches():
     text = call("tune", "--help").output
     for word in ("--speedup", "--psnr", "--flops", "Ctrl-C", "--policy plans/skip-2x.json"):
