@@ -38,6 +38,7 @@ class Twins:
     labels: Sequence[str]
     styles: Sequence[str] | None
     every: Sequence[int]  # the N of Skip-Cache
+    steps: int
     file: str  # name of what is written, without suffix
 
 
@@ -48,15 +49,17 @@ IMAGES = Twins(
     ("red apple", "rocket", "sunflower", "penguin", "tropical fish", "strawberry", "octopus", "sun with face"),
     ("noto", "twemoji", "fluent3d", "noto-v1"),
     (2, 3, 5),
+    50,
     "demo",
 )
 VIDEO = Twins(
     "Latte",
-    "animoji-plain",
-    "animoji-skip",
-    ("rocket", "penguin", "octopus", "fire engine", "cat", "umbrella"),
+    "emoji-video-plain",
+    "emoji-video-skip",
+    ("rocket", "penguin", "fire engine", "cat"),
     None,
     (2, 3, 4),
+    30,
     "demo-video",
 )
 
@@ -79,7 +82,7 @@ class Row:
 def demo(
     out: Path,
     twins: Twins = IMAGES,
-    steps: int = 50,
+    steps: int | None = None,
     guidance: float = 2.0,
     seed: int = 0,
     repeats: int = 3,
@@ -96,6 +99,7 @@ def demo(
     repeats    rounds that are timed; one more warms up
     threads    of torch; all processors when left out
     """
+    steps = twins.steps if steps is None else steps
     if steps < 1 or repeats < 1:
         raise ValueError(f"demo: steps={steps} and repeats={repeats} must be at least 1")
     styles = twins.styles and list(islice(cycle(twins.styles), len(twins.labels)))

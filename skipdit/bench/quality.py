@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from skipdit.evaluate.scores import OF_PAIRS
@@ -34,6 +35,10 @@ def has_lpips() -> bool:
 
 
 def judged(names: Sequence[str], images: Tensor, reference: Tensor) -> dict[str, list[float]]:
-    """{figure: a value a picture}; PSNR is cut off at 100 dB, as JSON knows no infinity."""
+    """{figure: a value a picture}, of videos (N, F, C, H, W) the mean over their frames; PSNR is cut off at 100 dB, as
+    JSON knows no infinity."""
+    if images.ndim == 5:
+        frames = judged(names, images.flatten(0, 1), reference.flatten(0, 1))
+        return {name: torch.tensor(v).view(len(images), -1).mean(1).tolist() for name, v in frames.items()}
     found = {name: OF_PAIRS[name](images, reference).tolist() for name in names}
     return {**found, "psnr": [min(MOST, value) for value in found["psnr"]]}

@@ -24,7 +24,9 @@ def demo(
     ] = False,
     label: Annotated[list[str] | None, typer.Option(help="What to draw; may be repeated.")] = None,
     style: Annotated[list[str] | None, typer.Option(help="Styles, which take turns; may be repeated.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps (DDIM).")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps (DDIM).", show_default="50, of clips 30")
+    ] = None,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed; one more warms up.")] = 3,

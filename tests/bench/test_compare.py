@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from skipdit.backbones.dit import DiT
 from skipdit.bench.candidates import Candidate, Setting, of_grid
 from skipdit.bench.compare import compare, fewer
+from skipdit.bench.quality import judged
 from skipdit.bench.trace import trace
 from skipdit.catalog import parse
 from skipdit.cli import app
@@ -170,3 +171,12 @@ def test_refusals_of_the_command(arguments, words, tmp_path):
     result = CliRunner().invoke(app, said, env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
+
+
+def test_a_video_is_judged_by_the_mean_over_its_frames():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(2, 3, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
+    names = ("psnr", "ssim")
+    found, each = judged(names, a, b), [judged(names, a[i], b[i]) for i in range(2)]
+    for name in names:
+        assert found[name] == pytest.approx([sum(one[name]) / 3 for one in each], rel=1e-5)

@@ -144,7 +144,7 @@ class Clips(Latte):
 
 def latte() -> Clips:
     torch.manual_seed(0)
-    sizes = dict(input_size=8, patch_size=4, in_channels=1, hidden_size=32, depth=8, num_heads=2, num_frames=3)
+    sizes = dict(input_size=8, patch_size=4, in_channels=1, hidden_size=32, depth=12, num_heads=2, num_frames=3)
     return shaken(Clips(**sizes, num_classes=5, skips="replace"))
 
 
@@ -209,14 +209,11 @@ ONLY = {  # where a method needs what not every model has
     "t_gate": ("video",),  # cross-attention
     "teacache": ("dit", "dit-join", "dit-replace", "dit-replace-odd", "latte-replace"),  # a modulated first norm
 }
-SOME = {  # of a backbone that is much like another: those that its spatial and temporal blocks tell apart
-    "latte-replace": ("skip_cache", "residual", "sources inside", "pab", "teacache", "adacache motion"),
-}
 OWN = {  # FLOPs that a policy spends by itself, which are not the model's and not in the report
     "teacache": lambda run: STEPS * run.flops()["blocks.0.adaLN_modulation"],
 }
 
-CASES = [(b, p) for b in BACKBONES for p in POLICIES if b in ONLY.get(p, BACKBONES) and p in SOME.get(b, POLICIES)]
+CASES = [(b, p) for b in BACKBONES for p in POLICIES if b in ONLY.get(p, BACKBONES)]
 
 
 def always(policy: Policy) -> Policy:
