@@ -1,0 +1,51 @@
+"""What a set of clips scores against a reference set: FVD, KVD, FID by frame, flicker."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skipdit.metrics.fid import fid
+from skipdit.metrics.flicker import flicker
+from skipdit.metrics.fvd import fvd
+from skipdit.metrics.kvd import kvd
+from skipdit.networks.i3d import SHORTEST, watch
+from skipdit.networks.inception import look
+
+Told = Callable[[int, int], None]  # (clips done, clips in all)
+
+
+def watched(clips: Tensor, on_clip: Told = lambda done, total: None) -> Tensor:
+    """I3D's logits (N, 400) of clips (N, F, 3, H, W) uint8. Clips shorter than I3D takes are watched in a loop."""
+    rounds = -(-SHORTEST // clips.shape[1])
+    return watch(clips.repeat(1, rounds, 1, 1, 1), 4, lambda done: on_clip(done, len(clips))).logits
+
+
+def scores_of_videos(
+    candidate: Tensor, reference: Tensor, on_clip: Told = lambda done, total: None
+) -> dict[str, float]:
+    """Of clips (N, F, 3, H, W) and (M, F, 3, H, W), uint8, of equal length.
+
+    Raises ValueError for clips of another length or size: FVD depends on both.
+    """
+    if candidate.shape[1:] != reference.shape[1:]:
+        raise ValueError(
+            f"clips are {tuple(candidate.shape[1:])}, the reference's {tuple(reference.shape[1:])}: FVD compares equal "
+            "lengths and sizes alone: thin and resize one of them"
+        )
+    total = len(candidate) + len(reference)
+    seen = watched(candidate, lambda done, _: on_clip(done, total))
+    known = watched(reference, lambda done, _: on_clip(len(candidate) + done, total))
+    distance = kvd(seen, known)
+    frames = [look(clips.flatten(0, 1)).pool for clips in (candidate, reference)]  # each (N F, 2048)
+    return {
+        "fvd": fvd(seen, known),
+        "kvd": distance.mean,
+        "frame_fid": fid(*frames),
+        "flicker": flicker(_signed(candidate)).mean().item(),
+        "flicker_real": flicker(_signed(reference)).mean().item(),
+    }
+
+
+def _signed(clips: Tensor) -> Tensor:
+    return clips.to(torch.float32) / 127.5 - 1
