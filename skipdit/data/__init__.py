@@ -5,6 +5,7 @@ from pathlib import Path
 from skipdit.data.clips import ClipSet, read_clips, write_clips
 from skipdit.data.folder import read_class_folders
 from skipdit.data.images import HELD_OUT, ImageSet, is_held_out, read_images, to_model, write_images
+from skipdit.data.videos import read_video_folders
 
 __all__ = [
     "HELD_OUT",
@@ -34,14 +35,17 @@ def open_images(folder: str | Path, size: int) -> ImageSet:
     return read_class_folders(folder, size)
 
 
-def open_clips(folder: str | Path, size: int, frames: int) -> ClipSet:
-    """The labelled clips in a folder: a built set (clips.npz and rows.json), at side length `size` and `frames` frames.
+def open_clips(folder: str | Path, size: int, frames: int, interval: int = 1) -> ClipSet:
+    """The labelled clips in a folder, `frames` frames each, at side length `size`.
 
-    Raises FileNotFoundError for a missing folder and ValueError for one that holds none.
+    A built set (clips.npz and rows.json) is thinned evenly. Of videos in class folders every `interval`-th frame is
+    taken. Raises FileNotFoundError for a missing folder and ValueError for one that holds none.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no data folder {folder}: build one with `skipdit data animation {folder}`")
-    if (folder / "clips.npz").exists():
-        return read_clips(folder).thinned(frames).resized(size)
-    raise ValueError(f"{folder} holds no clips: neither clips.npz and rows.json, nor videos in class folders")
+    if not (folder / "clips.npz").exists():
+        return read_video_folders(folder, size, frames, interval)
+    if interval != 1:
+        raise ValueError(f"{folder} is a built set, thinned evenly to {frames} frames: leave interval={interval} out")
+    return read_clips(folder).thinned(frames).resized(size)

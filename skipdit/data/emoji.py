@@ -76,7 +76,7 @@ def build_emoji(
     rows: list[dict[str, Any]] = []
     for style, read in STYLES.items():
         try:
-            found = [(c, tile(picture, size) if picture else None) for c, picture in read(downloads, concepts)]
+            found = [(c, opened(picture, size) if picture else None) for c, picture in read(downloads, concepts)]
         except (Unavailable, OSError) as error:
             miss(f"{style}: {error}")
             continue
@@ -212,10 +212,15 @@ def svg(icons: dict[str, Any], name: str) -> str | None:
     )
 
 
-def tile(picture: bytes, size: int) -> np.ndarray:
+def opened(picture: bytes, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 of an encoded picture."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return tile(image, size)
+
+
+def tile(image: Image.Image, size: int) -> np.ndarray:
     """(size, size, 3) uint8: centred on a square, reduced, composited on white."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        rgba = opened.convert("RGBA")
+    rgba = image.convert("RGBA")
     side = max(rgba.size)
     square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     square.paste(rgba, ((side - rgba.width) // 2, (side - rgba.height) // 2))

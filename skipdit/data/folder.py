@@ -30,12 +30,17 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def square(path: Path, size: int) -> np.ndarray:
-    """(size, size, 3) uint8: transparent parts become white, the centre is kept."""
+    """(size, size, 3) uint8 of a picture's file. Raises ValueError for one that is none."""
     try:
         with Image.open(path) as picture:
-            rgba = picture.convert("RGBA")
+            return squared(picture, size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a readable picture ({error}): remove or replace it") from error
+
+
+def squared(picture: Image.Image, size: int) -> np.ndarray:
+    """(size, size, 3) uint8: the shorter side reduced, the centre kept, transparent parts white."""
+    rgba = picture.convert("RGBA")
     scale = size / min(rgba.size)
     width, height = (max(size, round(side * scale)) for side in rgba.size)
     rgba = rgba.resize((width, height), Image.Resampling.LANCZOS)

@@ -141,12 +141,12 @@ def test_code_points_and_slugs() -> None:
 
 
 def test_a_tile_is_centred_on_white() -> None:
-    x = emoji.tile(picture("black", size=(8, 4)), 8)
+    x = emoji.opened(picture("black", size=(8, 4)), 8)
     assert x.shape == (8, 8, 3)
     assert (x[0] == 255).all()
     assert (x[-1] == 255).all()
     assert (x[3:5] == 0).all()
-    assert (emoji.tile(picture("#00000000"), 4) == 255).all()
+    assert (emoji.opened(picture("#00000000"), 4) == 255).all()
 
 
 @pytest.mark.usefixtures("no_npm")
