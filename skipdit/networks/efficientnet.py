@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, a small ImageNet classifier: logits of 1,000 classes, for the Inception Score."""
+"""EfficientNet-Lite0, a small ImageNet classifier: 1,280 pooled features, and logits of 1,000 classes."""
 
 import re
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from skipdit.networks.fetch import weights
 from skipdit.networks.resize import eight_bits
 
 SIDE = 224
+AT_ONCE = 4  # images on a CPU, whose cache holds no more: half the time of 64
 # (blocks, window, stride of the first, expansion, channels out), from efficientnet_lite_builder.py
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -62,7 +63,10 @@ class Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """Images x (N, 3, 224, 224), (uint8 - 127) / 128, -> logits (N, 1000) (arXiv 1905.11946, without gates)."""
+    """Images x (N, 3, 224, 224), (uint8 - 127) / 128, -> features (N, 1280) (arXiv 1905.11946, without gates).
+
+    `fc` makes logits (N, 1000) of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +82,7 @@ class EfficientNet(nn.Module):
         x = functional.relu6(self.bn0(self.conv_stem(x)))  # (N, 32, 112, 112)
         for block in self.blocks:
             x = block(x)
-        return self.fc(functional.relu6(self.bn1(self.conv_head(x))).mean((2, 3)))  # (N, 1280, 7, 7) -> (N, 1000)
+        return functional.relu6(self.bn1(self.conv_head(x))).mean((2, 3))  # (N, 1280, 7, 7) -> (N, 1280)
 
 
 @cache
@@ -87,12 +91,24 @@ def efficientnet(device: str = "cpu") -> EfficientNet:
     state = torch.load(weights("efficientnet"), map_location="cpu", weights_only=True)
     net = EfficientNet()
     net.load_state_dict({re.sub(r"(^|\.)_", r"\1", name): tensor for name, tensor in state.items()})
-    return net.requires_grad_(False).eval().to(device)
+    return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
 def classify(images: Tensor, batch_size: int = 64, on_batch: Callable[[int], None] = lambda done: None) -> Tensor:
     """Images (N, 1 or 3, H, W), uint8 or in [-1, 1], of any size -> logits (N, 1000) on the CPU."""
+    return logits(features(images, batch_size, on_batch))
+
+
+@torch.no_grad()
+def logits(found: Tensor) -> Tensor:
+    """Features (N, 1280) -> logits (N, 1000)."""
+    return efficientnet(str(found.device)).fc(found)
+
+
+@torch.no_grad()
+def features(images: Tensor, batch_size: int = 64, on_batch: Callable[[int], None] = lambda done: None) -> Tensor:
+    """Images (N, 1 or 3, H, W), uint8 or in [-1, 1], of any size -> pooled features (N, 1280) on the CPU."""
     if images.dim() != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"efficientnet: images are (N, 1 or 3, H, W), not {tuple(images.shape)}: decode latents first")
     net = efficientnet(str(images.device))
@@ -100,6 +116,7 @@ def classify(images: Tensor, batch_size: int = 64, on_batch: Callable[[int], Non
     for batch in images.split(batch_size):
         x = (eight_bits(batch) - 127) / 128
         x = functional.interpolate(x, size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-        parts.append(net(x).cpu())
+        small = x.contiguous(memory_format=torch.channels_last).split(AT_ONCE if x.device.type == "cpu" else batch_size)
+        parts.append(torch.cat([net(few) for few in small]).cpu())
         on_batch(sum(map(len, parts)))
     return torch.cat(parts)

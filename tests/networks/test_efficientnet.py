@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from skipdit.networks.efficientnet import Conv, classify
+from skipdit.networks.efficientnet import Conv, classify, features, logits
 
 SOCCER_BALL = 805
 
@@ -27,6 +27,10 @@ def test_a_known_thing(network):
     twice = classify(torch.cat([image, image]).float() / 127.5 - 1, batch_size=1, on_batch=told.append)
     assert told == [1, 2]
     torch.testing.assert_close(twice[1:], classify(image), atol=1e-3, rtol=1e-3)
+    seen = features(torch.cat([image] * 5))  # more than are looked at together on a CPU
+    assert seen.shape == (5, 1280)
+    assert (seen >= 0).all()  # behind a ReLU
+    torch.testing.assert_close(logits(seen)[4:], classify(image), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("side", "window", "stride"), [(8, 3, 2), (7, 5, 2), (6, 5, 1)])
