@@ -10,6 +10,7 @@ from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
 ALONE = ("inception_score",)
+LABELLED = ("concept_accuracy",)
 PAIRS = ("psnr", "ssim", "lpips", "dists")
 MEANING = {  # figure: what is good
     "fid": "lower is nearer, 0 for equal sets",
@@ -22,6 +23,11 @@ MEANING = {  # figure: what is good
     "coverage": "share of the reference that has one of these nearby",
     "is_efficientnet_lite0": "Inception Score by EfficientNet-Lite0; higher is surer and more varied",
     "is_std": "deviation of it over ten splits",
+    "concept_top1": "share whose nearest real picture, to EfficientNet-Lite0, has the label that was drawn",
+    "concept_top5": "share with that label among the five nearest",
+    "concept_real_top1": "the same of the real pictures, each against the others",
+    "concept_real_top5": "",
+    "concepts": "labels to choose from: chance is one in so many",
     "psnr": "dB, of pairs",
     "ssim": "1 for equal pairs",
     "lpips": "0 for equal pairs",
@@ -37,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit eval emoji-skip out/emoji32.safetensors --count 1000 --out out/full",
             'skipdit eval emoji-skip data/emoji --count 1000 --policy "skip_cache(every=2)" --out out/cached',
             "skipdit eval out/cached out/full --metrics psnr,ssim,lpips",
+            "skipdit eval emoji-skip data/emoji --count 1000 --metrics concept_accuracy --out out/full",
         ),
     )(evaluate)
 
@@ -47,7 +54,11 @@ def evaluate(
         Path | None, typer.Argument(help="A folder of images or a statistics file; left out to --save alone.")
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help=f"Of sets: {', '.join(SETS + ALONE)}; of pairs, two folders: {', '.join(PAIRS)}.")
+        str,
+        typer.Option(
+            help=f"Of sets: {', '.join(SETS + ALONE)}; of images with labels: {', '.join(LABELLED)}; "
+            f"of pairs, two folders: {', '.join(PAIRS)}."
+        ),
     ] = ",".join(SETS),
     size: Annotated[
         int | None,
@@ -102,8 +113,9 @@ def evaluate(
 def _wanted(metrics: str, reference: Path | None, save: Path | None) -> list[str]:
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     for name in names:
-        if name not in (*SETS, *ALONE, *PAIRS):
-            known = f"of sets there are {', '.join(SETS + ALONE)}; of pairs {', '.join(PAIRS)}"
+        if name not in (*SETS, *ALONE, *LABELLED, *PAIRS):
+            known = f"of sets there are {', '.join(SETS + ALONE)}; of labels {', '.join(LABELLED)}; of pairs "
+            known += ", ".join(PAIRS)
             raise ValueError(f"no metric {name!r}: {known}")
     if reference is None and save is None:
         raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
@@ -170,7 +182,7 @@ def _scores(
     bar: Any,
 ) -> tuple[dict[str, Any], str]:
     """(figures, the reference in words); the reference is a set of images, the path of statistics, or None."""
-    from skipdit.evaluate.scores import score_alone, scores_of_pairs, scores_of_sets, summarised
+    from skipdit.evaluate.scores import scores_of_pairs, scores_of_sets, summarised
     from skipdit.metrics.statistics import load_statistics, save_statistics
 
     def teller(what: str, total: int) -> Any:
@@ -184,8 +196,8 @@ def _scores(
         if known is None:
             raise ValueError(f"{', '.join(of_pairs)} compare pairs: the reference must be a folder, not {reference}")
         figures |= scores_of_pairs(candidate, known, of_pairs, device, teller("pairs", candidate.count))
-    if set(ALONE) & set(wanted):
-        figures |= score_alone(candidate, device, teller("classifying", candidate.count))
+    if {*ALONE, *LABELLED} & set(wanted):
+        figures |= _classified(candidate, known, wanted, device, teller)
     if of_sets or save:
         stats = load_statistics(reference) if of_sets and known is None else None
         found = summarised(candidate, device, teller("looking", candidate.count))
@@ -198,6 +210,22 @@ def _scores(
             figures |= scores_of_sets(found, against, of_sets)
             return figures, f"{known.folder if known else reference} ({against.source})"
     return figures, str(known.folder if known else reference or save)
+
+
+def _classified(candidate: Any, reference: Any, wanted: list[str], device: str, teller: Any) -> dict[str, float]:
+    """What is said of EfficientNet-Lite0's features; the reference is a set of images or None."""
+    from skipdit.evaluate.scores import labels_of, pooled, score_alone, scores_of_labels
+
+    if "concept_accuracy" in wanted:
+        if reference is None:
+            raise ValueError("concept_accuracy compares labels: the reference must be a set that skipdit data built")
+        labels_of(candidate), labels_of(reference)  # now, not after an hour
+    found = pooled(candidate, device, teller("classifying", candidate.count))
+    figures = score_alone(found) if "inception_score" in wanted else {}
+    if "concept_accuracy" in wanted:
+        known = pooled(reference, device, teller("classifying the reference", reference.count))
+        figures |= scores_of_labels(candidate, found, reference, known)
+    return figures
 
 
 def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, device: str, as_json: bool) -> None:

@@ -66,8 +66,9 @@ def generate(
             done += len(rows)
         elif number % part[1] == part[0]:
             images = _drawn(model, [conditions[k] for k in rows], rows, drawing)
+            arrays: dict[str, Any] = {"x": images.numpy(), **_names(model, [conditions[k][0] for k in rows])}
             with written_aside(path) as aside:
-                np.savez_compressed(aside, x=images.numpy())
+                np.savez_compressed(aside, **arrays)
             done += len(rows)
         on_image(done, count)
     return paths
@@ -95,6 +96,12 @@ def _drawn(model: Any, conditions: list[tuple[int, int | None]], rows: range, dr
     else:
         images = sample(model, labels, styles, **said)
     return eight_bits(images).to(torch.uint8).cpu()
+
+
+def _names(model: Any, labels: list[int]) -> dict[str, np.ndarray]:
+    """{"label": the name of each image's label}, nothing for a model whose labels have none."""
+    known = model.config.class_names
+    return {"label": np.array([known[label] for label in labels])} if known else {}
 
 
 def _conditions(model: Any, count: int, seed: int, like: ImageSet | None) -> list[tuple[int, int | None]]:

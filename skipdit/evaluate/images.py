@@ -26,6 +26,7 @@ class Images:
     names      one each, or None where they have none: pairs are found by name, or else by order
     batches    (most at a time) -> uint8 tensors (B, 3, H, W), each of one size
     labelled   the data set with its labels and styles, where it is one
+    labels     the name of each image's label, or None where they are unknown
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Images:
     names: list[str] | None
     batches: Callable[[int], Iterator[Tensor]]
     labelled: ImageSet | None = None
+    labels: list[str] | None = None
 
     def known_to(self, model: Any) -> "Images":
         """The images whose labels a model knows; all of them where they have none. Raises ValueError for no such."""
@@ -51,6 +53,7 @@ class Images:
             self,
             count=count,
             names=self.names and self.names[:count],
+            labels=self.labels and self.labels[:count],
             batches=lambda most: _until(self.batches(most), count),
         )
 
@@ -67,7 +70,7 @@ def open_images(folder: Path, size: int | None = None) -> Images:
         return _of_data(folder, data if size is None else data.resized(size))
     if shards := sorted(folder.glob(SHARDS)):
         counts = [len(read_shard(path)) for path in shards]
-        return Images(folder, sum(counts), None, lambda most: _shards(shards, most, size))
+        return Images(folder, sum(counts), None, lambda most: _shards(shards, most, size), labels=_labels(shards))
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise ValueError(f"{folder} holds no images: neither pictures, nor images.npz, nor {SHARDS}")
@@ -76,7 +79,8 @@ def open_images(folder: Path, size: int | None = None) -> Images:
 
 
 def _of_data(folder: Path, data: ImageSet) -> Images:
-    return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data)
+    labels = [data.class_names[label] for label in data.y.tolist()]
+    return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data, labels)
 
 
 def _until(batches: Iterator[Tensor], count: int) -> Iterator[Tensor]:
@@ -95,6 +99,17 @@ def read_shard(path: Path) -> Tensor:
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it; the command that drew it draws it again") from error
     return torch.from_numpy(x)
+
+
+def _labels(paths: list[Path]) -> list[str] | None:
+    """The names of the labels in all shards; None where one was drawn without, or before they were kept."""
+    found: list[str] = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "label" not in arrays.files:
+                return None
+            found += arrays["label"].tolist()
+    return found
 
 
 def _shards(paths: list[Path], most: int, size: int | None) -> Iterator[Tensor]:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from skipdit.evaluate.images import Images, pairs
+from skipdit.metrics.concept_accuracy import among_themselves, concept_accuracy
 from skipdit.metrics.density_coverage import density_coverage
 from skipdit.metrics.dists import dists
 from skipdit.metrics.fid import fid
@@ -17,7 +19,7 @@ from skipdit.metrics.psnr import psnr
 from skipdit.metrics.sfid import sfid
 from skipdit.metrics.ssim import ssim
 from skipdit.metrics.statistics import Statistics, statistics
-from skipdit.networks.efficientnet import classify
+from skipdit.networks.efficientnet import features, logits
 from skipdit.networks.inception import Seen, look
 
 Told = Callable[[int, int], None]  # (images done, images in all)
@@ -45,7 +47,7 @@ def summarised(images: Images, device: str = "cpu", on_image: Told = lambda done
     """The statistics of a set of images."""
     sizes: set[str] = set()
 
-    def noted(most: int) -> Iterator[torch.Tensor]:
+    def noted(most: int) -> Iterator[Tensor]:
         for batch in images.batches(most):
             sizes.add(f"{batch.shape[-2]} x {batch.shape[-1]}")
             yield batch
@@ -63,14 +65,52 @@ def scores_of_sets(candidate: Statistics, reference: Statistics, metrics: Sequen
     return found
 
 
-def score_alone(images: Images, device: str = "cpu", on_image: Told = lambda done, total: None) -> dict[str, float]:
-    """The Inception Score by EfficientNet-Lite0, in ten splits where there are enough images."""
-    parts: list[torch.Tensor] = []
+def pooled(images: Images, device: str = "cpu", on_image: Told = lambda done, total: None) -> Tensor:
+    """What EfficientNet-Lite0 sees in all images, (N, 1280)."""
+    parts: list[Tensor] = []
     for batch in images.batches(64):
-        parts.append(classify(batch.to(device)))
+        parts.append(features(batch.to(device)))
         on_image(sum(map(len, parts)), images.count)
-    found = inception_score(torch.cat(parts), splits=10 if images.count >= 1000 else 1)
-    return _spread("is_efficientnet_lite0", "is_std", found)
+    return torch.cat(parts)
+
+
+def score_alone(found: Tensor) -> dict[str, float]:
+    """The Inception Score by EfficientNet-Lite0 of its features (N, 1280), in ten splits where they are enough."""
+    score = inception_score(logits(found), splits=10 if len(found) >= 1000 else 1)
+    return _spread("is_efficientnet_lite0", "is_std", score)
+
+
+def scores_of_labels(candidate: Images, found: Tensor, reference: Images, known: Tensor) -> dict[str, float]:
+    """Concept accuracy of the candidate's features `found` to the reference's, `known`; and the reference's own.
+
+    Raises ValueError for images without labels, and for a label that the reference lacks.
+    """
+    number = {name: i for i, name in enumerate(sorted(set(labels_of(reference))))}
+    strange = sorted(set(labels_of(candidate)) - set(number))
+    if strange:
+        raise ValueError(
+            f"{reference.folder} has no picture of {strange[0]!r} ({len(strange)} of {candidate.folder}'s labels):"
+            " concept_accuracy needs a reference that holds all labels that are drawn"
+        )
+    own, others = (torch.tensor([number[name] for name in labels_of(images)]) for images in (candidate, reference))
+    drawn, real = concept_accuracy(found, own, known, others), among_themselves(known, others)
+    return {
+        "concept_top1": drawn.top1,
+        "concept_top5": drawn.top5,
+        "concept_real_top1": real.top1,
+        "concept_real_top5": real.top5,
+        "concepts": len(number),
+    }
+
+
+def labels_of(images: Images) -> list[str]:
+    """The name of each image's label. Raises ValueError where they are unknown."""
+    if images.labels is None:
+        raise ValueError(
+            f"{images.folder} says no labels, which concept_accuracy and image_text need: give a set that skipdit data"
+            " built, or images that a model with named labels draws anew"
+        )
+    return images.labels
 
 
 def _spread(name: str, name_of_std: str, found: tuple[float, float]) -> dict[str, float]:
@@ -87,7 +127,7 @@ def scores_of_pairs(
     on_image: Told = lambda done, total: None,
 ) -> dict[str, float | None]:
     """{metric: mean over the pairs}; None where all pairs are equal and PSNR is infinite."""
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in metrics}
+    found: dict[str, list[Tensor]] = {name: [] for name in metrics}
     done = 0
     for a, b in pairs(candidate, reference, 64):
         a, b = (x.to(device).float() / 127.5 - 1 for x in (a, b))  # (B, 3, H, W)

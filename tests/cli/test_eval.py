@@ -8,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from skipdit.cli import app
+from skipdit.data.images import write_images
 
 
 def call(*arguments, code=0):
@@ -59,6 +60,45 @@ def test_a_model_is_drawn_scored_and_not_drawn_again(folder, tmp_path, network):
     assert said("eval", out, folder, "--metrics", "inception_score")["figures"]["is_efficientnet_lite0"] > 1
     pairs = call("eval", out, out, "--metrics", "psnr,ssim")
     assert "∞" in pairs.stdout
+
+
+@pytest.fixture
+def emoji(tmp_path):
+    """A built set of three labels that emoji-skip knows and one that it doesn't, in two styles, of 32 x 32 pixels."""
+    random = np.random.RandomState(0)
+    rows = [
+        {"label": label, "style": style}
+        for label in ("ant", "bear", "cactus", "no such")
+        for style in ("noto", "twemoji")
+    ]
+    write_images(tmp_path / "emoji", random.randint(0, 256, (len(rows), 32, 32, 3), np.uint8), rows)
+    return tmp_path / "emoji"
+
+
+def test_concept_accuracy_of_a_model_and_of_its_folder(emoji, tmp_path, network):
+    network("efficientnet")
+    metrics = ("--metrics", "concept_accuracy,inception_score", "--threads", 1)
+    whole = said("eval", emoji, emoji, *metrics)["figures"]
+    assert (whole["concept_top1"], whole["concept_top5"], whole["concepts"]) == (1, 1, 4)
+    out = tmp_path / "drawn"
+    first = said("eval", "emoji-skip", emoji, "--count", 4, "--steps", 1, "--out", out, *metrics)["figures"]
+    assert first["concepts"] == 3
+    assert 0 <= first["concept_top1"] <= first["concept_top5"] == 1  # of three labels all are among the first five
+    assert first["is_efficientnet_lite0"] >= 1
+    again = said("eval", out, emoji, *metrics)["figures"]
+    assert again["concepts"] == 4
+    assert again["concept_top5"] == 1
+    assert "chance is one in so many" in call("eval", out, emoji, *metrics).stdout
+
+
+def test_concept_accuracy_needs_labels(folder, emoji, tmp_path):
+    metrics = ("--metrics", "concept_accuracy")
+    for arguments, words in (
+        ((folder, emoji), "pictures says no labels"),
+        ((emoji, folder), "pictures says no labels"),
+        ((emoji, tmp_path / "stats.safetensors"), "the reference must be a set that skipdit data built"),
+    ):
+        assert words in call("eval", *arguments, *metrics, code=2).stderr, arguments
 
 
 def test_part_of_a_model(folder, tmp_path):

@@ -49,6 +49,22 @@ def test_images_are_drawn_in_shards_and_are_the_same_after_a_break(model, tmp_pa
     assert torch.equal(drawn(tmp_path / "two"), whole)
 
 
+def test_the_label_of_each_image_is_kept(model, tmp_path):
+    generate(model, tmp_path, 6, QUICK)
+    names = ("ape", "bee", "cat")
+    expected = [names[label] for label, _ in module._conditions(model, 6, 0, None)]
+    found = open_images(tmp_path)
+    assert found.labels == expected
+    assert found.first(3).labels == expected[:3]
+    with np.load(tmp_path / "images-00001.npz") as arrays:
+        x = arrays["x"]
+    np.savez_compressed(tmp_path / "images-00001.npz", x=x)  # as shards were written before labels were kept
+    assert open_images(tmp_path).labels is None
+    model.register_to_config(class_names=None)
+    generate(model, tmp_path / "nameless", 4, QUICK)
+    assert open_images(tmp_path / "nameless").labels is None
+
+
 def test_what_is_there_is_kept_and_more_is_added(model, tmp_path, monkeypatch):
     generate(model, tmp_path, 6, QUICK)
     before = drawn(tmp_path)
