@@ -10,7 +10,7 @@ from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
 ALONE = ("inception_score",)
-LABELLED = ("concept_accuracy",)
+LABELLED = ("concept_accuracy", "image_text")
 PAIRS = ("psnr", "ssim", "lpips", "dists")
 MEANING = {  # figure: what is good
     "fid": "lower is nearer, 0 for equal sets",
@@ -28,6 +28,13 @@ MEANING = {  # figure: what is good
     "concept_real_top1": "the same of the real pictures, each against the others",
     "concept_real_top5": "",
     "concepts": "labels to choose from: chance is one in so many",
+    "image_text": "mean cosine of an image and its label, by our own heads; higher is nearer",
+    "text_r1": "share whose own label is the nearest text",
+    "text_r5": "share with it among the five nearest",
+    "text_r10": "... among the ten nearest",
+    "image_text_real": "image_text of the real pictures",
+    "text_real_r1": "text_r1 of the real pictures",
+    "captions": "labels to choose from: chance is one in so many",
     "psnr": "dB, of pairs",
     "ssim": "1 for equal pairs",
     "lpips": "0 for equal pairs",
@@ -43,7 +50,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit eval emoji-skip out/emoji32.safetensors --count 1000 --out out/full",
             'skipdit eval emoji-skip data/emoji --count 1000 --policy "skip_cache(every=2)" --out out/cached',
             "skipdit eval out/cached out/full --metrics psnr,ssim,lpips",
-            "skipdit eval emoji-skip data/emoji --count 1000 --metrics concept_accuracy --out out/full",
+            "skipdit eval emoji-skip data/emoji --count 1000 --metrics concept_accuracy,image_text --out out/full",
         ),
     )(evaluate)
 
@@ -214,17 +221,24 @@ def _scores(
 
 def _classified(candidate: Any, reference: Any, wanted: list[str], device: str, teller: Any) -> dict[str, float]:
     """What is said of EfficientNet-Lite0's features; the reference is a set of images or None."""
-    from skipdit.evaluate.scores import labels_of, pooled, score_alone, scores_of_labels
+    from skipdit.evaluate.scores import labels_of, pooled, score_alone, scores_of_captions, scores_of_concepts
 
+    labelled: Any = reference if reference is not None and reference.labels is not None else None
     if "concept_accuracy" in wanted:
         if reference is None:
-            raise ValueError("concept_accuracy compares labels: the reference must be a set that skipdit data built")
-        labels_of(candidate), labels_of(reference)  # now, not after an hour
+            raise ValueError("concept_accuracy compares labels: the reference must be a folder that skipdit data built")
+        labels_of(reference)
+    if set(LABELLED) & set(wanted):
+        labels_of(candidate)  # now, not after an hour
     found = pooled(candidate, device, teller("classifying", candidate.count))
     figures = score_alone(found) if "inception_score" in wanted else {}
+    known: Any = None
+    if labelled is not None and set(LABELLED) & set(wanted):
+        known = pooled(labelled, device, teller("classifying the reference", labelled.count))
     if "concept_accuracy" in wanted:
-        known = pooled(reference, device, teller("classifying the reference", reference.count))
-        figures |= scores_of_labels(candidate, found, reference, known)
+        figures |= scores_of_concepts(candidate, found, labelled, known)
+    if "image_text" in wanted:
+        figures |= scores_of_captions(candidate, found, labelled, known, device)
     return figures
 
 

@@ -11,6 +11,7 @@ from skipdit.metrics.concept_accuracy import among_themselves, concept_accuracy
 from skipdit.metrics.density_coverage import density_coverage
 from skipdit.metrics.dists import dists
 from skipdit.metrics.fid import fid
+from skipdit.metrics.image_text import image_text
 from skipdit.metrics.inception_score import inception_score
 from skipdit.metrics.kid import kid
 from skipdit.metrics.lpips import lpips
@@ -20,6 +21,7 @@ from skipdit.metrics.sfid import sfid
 from skipdit.metrics.ssim import ssim
 from skipdit.metrics.statistics import Statistics, statistics
 from skipdit.networks.efficientnet import features, logits
+from skipdit.networks.image_text import embedded_images, embedded_texts
 from skipdit.networks.inception import Seen, look
 
 Told = Callable[[int, int], None]  # (images done, images in all)
@@ -80,27 +82,52 @@ def score_alone(found: Tensor) -> dict[str, float]:
     return _spread("is_efficientnet_lite0", "is_std", score)
 
 
-def scores_of_labels(candidate: Images, found: Tensor, reference: Images, known: Tensor) -> dict[str, float]:
+def scores_of_concepts(candidate: Images, found: Tensor, reference: Images, known: Tensor) -> dict[str, float]:
     """Concept accuracy of the candidate's features `found` to the reference's, `known`; and the reference's own.
 
     Raises ValueError for images without labels, and for a label that the reference lacks.
     """
-    number = {name: i for i, name in enumerate(sorted(set(labels_of(reference))))}
-    strange = sorted(set(labels_of(candidate)) - set(number))
-    if strange:
-        raise ValueError(
-            f"{reference.folder} has no picture of {strange[0]!r} ({len(strange)} of {candidate.folder}'s labels):"
-            " concept_accuracy needs a reference that holds all labels that are drawn"
-        )
-    own, others = (torch.tensor([number[name] for name in labels_of(images)]) for images in (candidate, reference))
+    names = sorted(set(labels_of(reference)))
+    own, others = (numbers(images, names, "concept_accuracy") for images in (candidate, reference))
     drawn, real = concept_accuracy(found, own, known, others), among_themselves(known, others)
     return {
         "concept_top1": drawn.top1,
         "concept_top5": drawn.top5,
         "concept_real_top1": real.top1,
         "concept_real_top5": real.top5,
-        "concepts": len(number),
+        "concepts": len(names),
     }
+
+
+def scores_of_captions(
+    candidate: Images, found: Tensor, reference: Images | None, known: Tensor | None, device: str = "cpu"
+) -> dict[str, float]:
+    """Image-text score of features `found`, and that of the reference's, `known`. Captions are labels: the reference's
+    where it has some, or else those that were drawn.
+
+    Raises ValueError for images without labels, and for a label that the reference lacks.
+    """
+    names = sorted(set(labels_of(candidate if reference is None else reference)))
+    texts = embedded_texts(names, device)
+    score = image_text(embedded_images(found), texts, numbers(candidate, names, "image_text"))
+    figures = {"image_text": score.cosine, "text_r1": score.recall1, "text_r5": score.recall5}
+    figures["text_r10"] = score.recall10
+    if reference is not None and known is not None:
+        real = image_text(embedded_images(known), texts, numbers(reference, names, "image_text"))
+        figures |= {"image_text_real": real.cosine, "text_real_r1": real.recall1}
+    return {**figures, "captions": len(names)}
+
+
+def numbers(images: Images, names: Sequence[str], metric: str) -> Tensor:
+    """The place of each image's label among the names, (N,). Raises ValueError for a label that isn't there."""
+    number = {name: i for i, name in enumerate(names)}
+    strange = sorted(set(labels_of(images)) - set(number))
+    if strange:
+        raise ValueError(
+            f"{metric}: the reference has no picture of {strange[0]!r} ({len(strange)} of {images.folder}'s labels):"
+            " give one that holds all labels that are drawn"
+        )
+    return torch.tensor([number[name] for name in labels_of(images)])
 
 
 def labels_of(images: Images) -> list[str]:

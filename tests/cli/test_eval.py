@@ -91,12 +91,27 @@ def test_concept_accuracy_of_a_model_and_of_its_folder(emoji, tmp_path, network)
     assert "chance is one in so many" in call("eval", out, emoji, *metrics).stdout
 
 
+def test_image_text_of_a_model_with_and_without_real_pictures(emoji, folder, tmp_path, network):
+    network("efficientnet"), network("minilm"), network("minilm-words")
+    metrics = ("--metrics", "image_text", "--threads", 1)
+    out = tmp_path / "drawn"
+    first = said("eval", "emoji-skip", emoji, "--count", 4, "--steps", 1, "--out", out, *metrics)["figures"]
+    assert first["captions"] == 3
+    assert 0 <= first["text_r1"] <= first["text_r5"] == 1  # of three captions all are among the first five
+    assert abs(first["image_text"]) <= 1
+    assert {"image_text_real", "text_real_r1"} <= set(first)
+    alone = said("eval", out, folder, *metrics)["figures"]
+    assert not {"image_text_real", "text_real_r1"} & set(alone)
+    assert alone["captions"] <= 3
+    assert "says no labels" in call("eval", folder, emoji, *metrics, code=2).stderr
+
+
 def test_concept_accuracy_needs_labels(folder, emoji, tmp_path):
     metrics = ("--metrics", "concept_accuracy")
     for arguments, words in (
         ((folder, emoji), "pictures says no labels"),
         ((emoji, folder), "pictures says no labels"),
-        ((emoji, tmp_path / "stats.safetensors"), "the reference must be a set that skipdit data built"),
+        ((emoji, tmp_path / "stats.safetensors"), "the reference must be a folder that skipdit data built"),
     ):
         assert words in call("eval", *arguments, *metrics, code=2).stderr, arguments
 
