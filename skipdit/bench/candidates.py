@@ -8,6 +8,7 @@ from typing import Any
 from skipdit.plan.study import Study, conditions, halves
 
 UNCACHED, PLAIN, CACHED, FEWER = "uncached", "plain", "cached", "fewer steps"  # kinds of candidates
+PEER = "peer"  # a cache of diffusers or cache-dit: `policy` is its name in peers_here.PEERS
 
 
 @dataclass(frozen=True)

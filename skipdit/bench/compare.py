@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from skipdit.bench.candidates import FEWER, PLAIN, UNCACHED, Candidate, Setting, of_grid
+from skipdit.bench.candidates import FEWER, PEER, PLAIN, UNCACHED, Candidate, Setting, of_grid
 from skipdit.bench.quality import judges
 from skipdit.bench.rounds import Rounds
 from skipdit.catalog import parse
@@ -28,18 +28,23 @@ def compare(
     passes: Sequence[str] = (),
     plain: tuple[str, Any] | None = None,
     tell: Tell = lambda done, total, what: None,
+    peers: Sequence[str] = (),
 ) -> list[Record]:
     """Draw the same pairs with every candidate of every setting; the records, which are also written to `out`.
 
     policies, passes    as they are spelled: each alone, and each policy with each of the passes
     plain               (name, model) to compare the time with, too
+    peers               names of peers_here.PEERS that fit the model
 
     What is drawn is kept beside `out`, in out.rounds.jsonl: the same call goes on where it stopped, and more pairs or
     policies cost only what is new. Other records in `out` stay.
 
     Raises ValueError, by name, for what doesn't fit the model, the sampler or the plain model.
     """
-    grid = [(setting, of_grid(setting.steps, policies, passes)) for setting in settings]
+    grid = [
+        (setting, of_grid(setting.steps, policies, passes) + [Candidate(PEER, setting.steps, peer) for peer in peers])
+        for setting in settings
+    ]
     _check(name, model, grid, plain)
     rounds = Rounds(out.with_suffix(".rounds.jsonl"), model, plain and plain[1], judges(model))
     count = _Counted(grid, plain is not None, tell)
@@ -73,7 +78,7 @@ def _check(name: str, model: Any, grid: Sequence[tuple[Setting, list[Candidate]]
     for setting, candidates in grid:
         if setting.pairs < 1 or setting.batch < 1:
             raise ValueError(f"bench: pairs={setting.pairs} and batch={setting.batch} must be at least 1")
-        for policy in [parse(c.policy) for c in candidates if c.policy]:
+        for policy in [parse(c.policy) for c in candidates if c.policy and c.kind != PEER]:
             if hasattr(policy.when, "refuse"):  # a plan belongs to one sampler
                 policy.when.refuse(setting.sampler)
             with attach(model, policy):
@@ -110,7 +115,8 @@ def _record(
     """All rounds of a candidate in one record."""
     lines = found[candidate]
     ratios, seconds = _values(lines, "speedup"), Latency(_values(lines, "seconds"))
-    ideals = [line.figures["ideal_speedup"] for line in lines]
+    counted = lines[:1] if candidate.kind == PEER else lines
+    ideals = [line.figures["ideal_speedup"] for line in counted]
     ideal = None if None in ideals else fmean(ideals)
     twin = found.get(Candidate(PLAIN, setting.steps))
     figures = {
@@ -131,7 +137,7 @@ def _record(
         "over_plain": median(ratios) / _speedup(twin) if twin else None,
         "ideal_over_plain": ideal / twin[0].figures["ideal_speedup"] if twin and ideal else None,
         **{judge: summary(values) if values else None for judge, values in _judged(lines).items()},
-        "bytes_held": max(line.figures["bytes_held"] for line in lines),
+        "bytes_held": None if candidate.kind == PEER else max(line.figures["bytes_held"] for line in lines),
         "plan": lines[0].figures["plan"],
         "fewer_steps": _against(lines, found, rival) if rival else None,
         "strip": lines[0].figures["strip"],

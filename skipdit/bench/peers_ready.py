@@ -1,6 +1,6 @@
 """How each peer is brought to compute every n-th step of one model, by its own calls."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +40,7 @@ def ours(policy: Callable[[Plan], Policy]) -> Ready:
 # ---- diffusers ------------------------------------------------------------------------------------------------------
 
 
-def _open_context(model: Any, plan: Plan) -> None:
+def open_context(model: Any, plan: Plan) -> None:
     """What a pipeline does around its calls, or ought to."""
     from diffusers.hooks.hooks import CacheContext, _set_cache_context
 
@@ -64,7 +64,7 @@ def first_block_cache(forced: bool) -> Ready:
             for hook in registry.hooks.values() if registry else ():
                 if isinstance(hook, FBCHeadBlockHook):
                     vars(hook)["_should_compute_remaining_blocks"] = _scheduled(hook, plan.every)
-        _open_context(model, plan)
+        open_context(model, plan)
         yield
 
     return ready
@@ -97,8 +97,11 @@ def mag_cache(model: Any, plan: Plan) -> Iterator[None]:
     yield
 
 
-def taylorseer(lite: bool) -> Ready:
-    """TaylorSeer of first order, in the model's precision."""
+def taylorseer(lite: bool, forecast: Sequence[str] = (), left_out: Sequence[str] = ()) -> Ready:
+    """TaylorSeer of first order, in the model's precision; of modules whose names match, where it is told some.
+
+    forecast, left_out    patterns of the modules whose outputs are forecast, and of those that then don't run
+    """
 
     @contextmanager
     def ready(model: Any, plan: Plan) -> Iterator[None]:
@@ -110,9 +113,11 @@ def taylorseer(lite: bool) -> Ready:
             max_order=1,
             taylor_factors_dtype=torch.float32,
             use_lite_mode=lite,
+            cache_identifiers=list(forecast) or None,
+            skip_predict_identifiers=list(left_out) or None,
         )
         hooks.apply_taylorseer_cache(model, config)
-        _open_context(model, plan)
+        open_context(model, plan)
         yield
 
     return ready
@@ -160,6 +165,11 @@ def cache_dit(front: int, back: int, order: int = 0) -> Ready:
             plan.notes.append("by a BlockAdapter: enable_cache(transformer) raises")
             target = peer.BlockAdapter(
                 transformer=model, blocks=model.transformer_blocks, forward_pattern=peer.ForwardPattern.Pattern_1
+            )
+        elif type(model).__name__ == "DiT":
+            plan.notes.append("by a BlockAdapter")
+            target = peer.BlockAdapter(
+                transformer=model, blocks=model.blocks, forward_pattern=peer.ForwardPattern.Pattern_3
             )
         peer.enable_cache(target, cache_config=config, calibrator_config=forecast)
         try:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipdit.bench.candidates import PLAIN, UNCACHED, Candidate, Setting
+from skipdit.bench.candidates import PEER, PLAIN, UNCACHED, Candidate, Setting
+from skipdit.bench.peers_here import ideal, made_ready, plan_of
 from skipdit.bench.quality import judged
 from skipdit.catalog import parse
 from skipdit.core.flops import count_flops
@@ -32,7 +34,7 @@ class Turn:
 
     def __init__(self, study: Study, candidate: Candidate):
         self.study, self.candidate = study, candidate
-        self.policy = parse(candidate.policy) if candidate.policy else None
+        self.policy = parse(candidate.policy) if candidate.policy and candidate.kind != PEER else None
         self.images: Tensor = torch.empty(0)
 
     def __call__(self) -> None:
@@ -84,14 +86,18 @@ class Rounds:
     def _round(self, setting: Setting, todo: Sequence[Candidate], number: int, study: Study, tell: Tell) -> None:
         """Draw one batch with the uncached model and with each candidate in turn, and write it down in one piece."""
         full = Candidate(UNCACHED, setting.steps)
-        turns = {c: Turn(self._study(study, c), c) for c in dict.fromkeys([full, *todo])}
-        self._warm_up(study, turns)
-        calls = {str(c): _told(turn, tell, int(c in todo)) for c, turn in turns.items()}
-        times = [latency.seconds[0] for latency in interleaved(calls, repeats=1, warmup=0).values()]
+        with ExitStack() as exits:  # peers are put on before time is taken: their users do so once
+            turns = {c: Turn(self._study(study, c, exits), c) for c in dict.fromkeys([full, *todo])}
+            self._warm_up(study, turns)
+            calls = {str(c): _told(turn, tell, int(c in todo)) for c, turn in turns.items()}
+            times = [latency.seconds[0] for latency in interleaved(calls, repeats=1, warmup=0).values()]
         lines = []
         for (candidate, turn), seconds in zip(turns.items(), times, strict=True):
             if candidate in todo:
                 figures = {"seconds": seconds, "speedup": times[0] / seconds, **turn.figures(setting.steps)}
+                if candidate.kind == PEER:  # FLOPs are counted in a draw of its own, of the first batch alone
+                    spared = ideal(study, candidate.policy, candidate.steps) if number == 0 else None
+                    figures |= {"ideal_speedup": spared, "bytes_held": None}
                 if candidate.kind == PLAIN:
                     figures["ideal_speedup"] = self.over_plain
                 else:
@@ -101,14 +107,16 @@ class Rounds:
         append(self.path, lines)
         self.known |= {_key(line): line for line in lines}
 
-    def _study(self, study: Study, candidate: Candidate) -> Study:
+    def _study(self, study: Study, candidate: Candidate, exits: ExitStack) -> Study:
         model = self.plain if candidate.kind == PLAIN else self.model
+        if candidate.kind == PEER:
+            model = exits.enter_context(made_ready(model, candidate.policy, plan_of(candidate.steps)))
         return Study(model, study.labels, study.styles, study.steps, study.guidance, study.sampler, study.seed)
 
     def _warm_up(self, study: Study, candidates: Iterable[Candidate]) -> None:
         """The first draws of a process are slow: two steps of each model, uncounted."""
         for kind in {c.kind for c in candidates} & {UNCACHED, PLAIN} if not self.warm else ():
-            self._study(study, Candidate(kind, 2)).draw(steps=2)
+            self._study(study, Candidate(kind, 2), ExitStack()).draw(steps=2)
         self.warm = True
 
     def _line(self, setting: Setting, candidate: Candidate, number: int, rows: int, figures: dict[str, Any]) -> Record:

@@ -1,5 +1,6 @@
 """skipdit bench: policies on one model, timed in turns and held against uncached pictures and against fewer steps."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
             'skipdit bench emoji-skip --policy "skip_cache(every=2)" --policy "fora(every=3)" --plain emoji-plain',
             'skipdit bench emoji-skip --policy "skip_cache(every=2)" --passes "reuse(every=2)" --steps 50 --steps 25',
             'skipdit bench emoji-plain --policy "taylorseer(every=3)" --sampler ddim --sampler dpm++ --pairs 64',
+            'skipdit bench emoji-plain --policy "first_block(threshold=0.1)" --peers --pairs 64 --threads 1',
             'skipdit bench emoji-skip --policy "skip_cache(every=2)" --pairs 8 --profile out/trace.json',
             "skipdit report out/bench.jsonl --out out/report",
         ),
@@ -42,6 +44,9 @@ def bench(
     plain: Annotated[
         str | None, typer.Option(help="A model without branches, to compare the time with, too.", show_default=False)
     ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Beside the caches of diffusers, cache-dit and SmoothCache that fit.")
+    ] = False,
     pairs: Annotated[int, typer.Option(min=1, help="Labels and seeds that every candidate draws.")] = 32,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once; each batch is a round of timing.")] = 8,
     guidance: Guidance = 2.0,
@@ -63,8 +68,10 @@ def bench(
     doesn't calibrate on. The same command goes on where it stopped; more --pairs or another --policy cost only
     what is new. For a page of tables and plots: skipdit report.
     """
-    if not policy and not passes:
-        raise ValueError('bench: name at least one --policy or --passes, such as --policy "skip_cache(every=2)"')
+    if not policy and not passes and not peers:
+        raise ValueError(
+            'bench: name at least one --policy or --passes, such as --policy "skip_cache(every=2)", or --peers'
+        )
     if profile and not policy:
         raise ValueError("--profile shows a step that a policy stands in for: name a --policy")
     import torch
@@ -87,14 +94,29 @@ def bench(
         def tell(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what)
 
-        found = compare(model, loaded, settings, policy or [], records, passes or [], twin, tell)
+        trial = _tried(loaded, settings[0], bar) if peers else None
+        fit = list(trial.fit) if trial else []
+        found = compare(model, loaded, settings, policy or [], records, passes or [], twin, tell, fit)
     if profile:
         _profile(loaded, settings[0], (policy or [])[0], profile)
     if as_json:
         import json
 
-        return print_json({"out": str(records), "records": [json.loads(record.to_json()) for record in found]})
+        said: dict[str, Any] = {"out": str(records), "records": [json.loads(record.to_json()) for record in found]}
+        return print_json(said | ({"peers": asdict(trial)} if trial else {}))
     _show(found, records)
+    if trial:
+        _show_trial(trial)
+
+
+def _tried(model: Any, setting: Any, bar: Any) -> Any:
+    """Which peers fit the model, found out on the first pair."""
+    from skipdit.bench.peers_here import PEERS, tried
+
+    task = bar.add_task("trying peers", total=len(PEERS))
+    found = tried(model, next(setting.batches(model)), lambda name: bar.update(task, advance=1, description=name))
+    bar.remove_task(task)
+    return found
 
 
 def _profile(model: Any, setting: Any, policy: str, path: Path) -> None:
@@ -150,6 +172,18 @@ def _show_setting(records: list[Any], caption: str) -> None:
         table.add_row(escape(_name(record)), *cells, *_nearness(f, wide))
     out().print(table)
     out().print()
+
+
+def _show_trial(trial: Any) -> None:
+    """What had to be done for peers, and why the others can't."""
+    from rich.markup import escape
+
+    console = out()
+    for name, notes in trial.fit.items():
+        if notes:
+            console.print(f"[dim]{escape(name)}: {escape('; '.join(notes))}[/]", soft_wrap=True)
+    for name, reason in trial.refused.items():
+        console.print(f"[cyan]{escape(name)}[/] can't be used here: {escape(reason)}", soft_wrap=True)
 
 
 def _name(record: Any) -> str:
