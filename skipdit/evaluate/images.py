@@ -43,7 +43,7 @@ class Images:
         known = set(self.labelled.class_names) & set(model.config.class_names or ())
         if not known:
             raise ValueError(f"the model knows no label of {self.folder}: give what it was trained for, or pictures")
-        return _of_data(self.folder, self.labelled.only(sorted(known)))
+        return of_data(self.folder, self.labelled.only(sorted(known)))
 
     def first(self, count: int) -> "Images":
         """The first `count` images alone. Raises ValueError where there are fewer."""
@@ -67,7 +67,7 @@ def open_images(folder: Path, size: int | None = None) -> Images:
         raise FileNotFoundError(f"no folder {folder}: name a folder of images, or a model")
     if (folder / "images.npz").is_file():
         data = read_images(folder)
-        return _of_data(folder, data if size is None else data.resized(size))
+        return of_data(folder, data if size is None else data.resized(size))
     if shards := sorted(folder.glob(SHARDS)):
         counts = [len(read_shard(path)) for path in shards]
         return Images(folder, sum(counts), None, lambda most: _shards(shards, most, size), labels=_labels(shards))
@@ -78,7 +78,7 @@ def open_images(folder: Path, size: int | None = None) -> Images:
     return Images(folder, len(paths), names, lambda most: _pictures(paths, most, size))
 
 
-def _of_data(folder: Path, data: ImageSet) -> Images:
+def of_data(folder: Path, data: ImageSet) -> Images:
     labels = [data.class_names[label] for label in data.y.tolist()]
     return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data, labels)
 
