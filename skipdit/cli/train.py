@@ -301,7 +301,6 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
 
     recipe, run = _recipe(settings), settings["run"]
     accelerator = launched(recipe)
-    _warn_of_slow(recipe.precision, accelerator.device.type)
     quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
     with (
         Shown(recipe.steps, quiet, "images" if settings["frames"] is None else "clips") as shown,
@@ -329,10 +328,10 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
     _end(said, run, step, recipe.steps, stop, quiet)
 
 
-def _warn_of_slow(precision: str, device: str) -> None:
+def _slow(precision: str, device: str) -> str:
     """Many processors have no bfloat16 arithmetic: torch then emulates it, tens of times slower than float32."""
     if precision != "bf16" or device != "cpu":
-        return
+        return ""
     import torch
 
     def seconds(dtype: torch.dtype) -> float:
@@ -342,9 +341,10 @@ def _warn_of_slow(precision: str, device: str) -> None:
         return time.perf_counter() - start
 
     times = [min(seconds(dtype) for _ in range(3)) for dtype in (torch.float32, torch.bfloat16)]
-    if times[1] > 3 * times[0]:
-        slower = f"multiplies bfloat16 {times[1] / times[0]:.0f} times slower than float32: take --precision no"
-        err().print(f"[yellow]this processor {slower}[/]", soft_wrap=True)
+    slower = times[1] / times[0]
+    return f"this processor multiplies bfloat16 {slower:.0f} times slower than float32: take --precision no" * (
+        slower > 3
+    )
 
 
 def _end(said: Said, run: Path, step: int, steps: int, stop: Stop, quiet: bool) -> None:

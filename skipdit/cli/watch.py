@@ -18,8 +18,8 @@ WELL_KNOWN = (
 class Shown:
     """The progress bar of a run; a step's figures go in, running means come out."""
 
-    def __init__(self, steps: int, quiet: bool, what: str = "images"):
-        self.what = what
+    def __init__(self, steps: int, quiet: bool, what: str = "images", note: str = ""):
+        self.what, self.note = what, note  # the note is said when the first step is done: the run has begun
         self.bar = progress("figures", quiet=quiet)
         self.task = self.bar.add_task("training", total=steps, figures="")
         self.loss = self.rate = 0.0
@@ -34,6 +34,8 @@ class Shown:
 
     def __call__(self, step: int, figures: dict[str, Any]) -> None:
         self.seen += 1
+        if self.note and self.seen == 1:
+            self.say(self.note)
         share = max(0.02, 1 / self.seen)
         self.loss += share * (figures["loss"] - self.loss)
         self.rate += share * (figures["samples_per_s"] - self.rate)

@@ -233,7 +233,7 @@ def test_dry_run_prints_the_whole_configuration(photos, tmp_path):
     found = json.loads(call(*said).stdout)
     assert found["recipe"] == {**vars(Recipe()), "lr": 0.5, "batch_size": 2}
     assert found["model"]["skips"] is None
-    assert found["data"] == {"folder": str(photos), "images": 8, "classes": 2, "styles": []}
+    assert found["data"] == {"folder": str(photos), "samples": 8, "classes": 2, "styles": []}
     assert not (tmp_path / "run").exists()
 
 
