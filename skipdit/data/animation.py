@@ -49,8 +49,11 @@ def build_animation(
         progress(f"{package} ...")
         try:
             clips = list(read_clips_of(fetch(package, downloads), concepts, size, frames))
-        except (Unavailable, OSError) as error:
+        except Unavailable as error:  # it names the package or its archive
             miss(str(error))
+            continue
+        except OSError as error:  # of the disk, or of a picture
+            miss(f"{package}: {error}")
             continue
         found += clips
         progress(f"{package}: {len(clips)} clips")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from skipdit.cli import app
 from skipdit.data import animation, emoji, read_clips
 from skipdit.data.archives import tarball
 
@@ -73,3 +75,19 @@ def test_nothing_at_all_is_an_error_that_says_why(tmp_path: Path, kept: Path) ->
         animation.build_animation(tmp_path / "set", 8, 4, kept, lambda line: None)
     assert str(refusal.value).count("npm is not installed") == 4
     assert not (tmp_path / "set" / "clips.npz").exists()
+
+
+def test_a_broken_picture_costs_its_package_by_name(tmp_path: Path, kept: Path) -> None:
+    pack(kept, animation.PACKAGES[0], {"assets/2b50.webp": b"no picture"})
+    built = animation.build_animation(tmp_path / "set", 8, 4, kept, lambda line: None)
+    assert built.clips == 1
+    assert [line.partition(":")[0] for line in built.missing] == [animation.PACKAGES[0], *animation.PACKAGES[2:]]
+
+
+def test_the_command_builds_the_set_and_says_how_to_go_on(tmp_path: Path, kept: Path) -> None:
+    words = ["data", "animation", tmp_path / "set", "--size", 8, "--frames", 4, "--downloads", kept]
+    result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "2 clips in" in result.output
+    assert "skipdit train --data" in result.output
+    assert len(read_clips(tmp_path / "set")) == 2
