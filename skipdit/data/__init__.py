@@ -39,9 +39,11 @@ def open_clips(folder: str | Path, size: int, frames: int, interval: int = 1) ->
     """The labelled clips in a folder, `frames` frames each, at side length `size`.
 
     A built set (clips.npz and rows.json) is thinned evenly. Of videos in class folders every `interval`-th frame is
-    taken. Raises FileNotFoundError for a missing folder and ValueError for one that holds none.
+    taken. Raises FileNotFoundError for a missing folder and ValueError for one that holds none, or numbers below 1.
     """
     folder = Path(folder)
+    if frames < 1 or interval < 1:
+        raise ValueError(f"frames={frames}, interval={interval}: take at least 1 of each")
     if not folder.is_dir():
         raise FileNotFoundError(f"no data folder {folder}: build one with `skipdit data animation {folder}`")
     if not (folder / "clips.npz").exists():

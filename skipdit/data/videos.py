@@ -15,6 +15,7 @@ from skipdit.data.folder import squared
 from skipdit.data.images import is_held_out
 
 LOOPS, STREAMS = (".webp", ".gif"), (".mp4", ".webm", ".mkv", ".mov", ".avi")  # what Pillow reads, what PyAV reads
+BROKEN = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
 INSTALL = "pip install 'skipdit[video]'"
 
 
@@ -26,7 +27,7 @@ def read_video_folders(folder: Path, size: int, frames: int, interval: int = 1) 
 
     The shorter side is reduced to `size` and the centre cut out, transparent parts become white. All clips of a file
     are held out, or none is. Raises ValueError for a folder without videos, or none long enough, and for a file that is
-    no video, ModuleNotFoundError where PyAV is needed and missing.
+    no whole video, ModuleNotFoundError where PyAV is needed and missing.
     """
     inside = {d.name: _videos(d) for d in sorted(folder.iterdir()) if d.is_dir() and not d.name.startswith(".")}
     classes = tuple(name for name, paths in inside.items() if paths)
@@ -40,7 +41,8 @@ def read_video_folders(folder: Path, size: int, frames: int, interval: int = 1) 
             labels += [label] * len(found)
             held += [is_held_out(name, path.name)] * len(found)
             short += [] if found else [path]
-    _say_short(short, folder, frames * interval, none_left=not clips)
+    if short:
+        _say_short(short, folder, (frames - 1) * interval + 1, none_left=not clips)
     x = torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous()  # (N, F, 3, size, size)
     return ClipSet(x, torch.tensor(labels), None, classes, held=torch.tensor(held))
 
@@ -54,24 +56,34 @@ def windows(path: Path, size: int, frames: int, interval: int = 1) -> Iterator[n
 
 def _frames(path: Path) -> Iterator[Image.Image]:
     """Its frames, one after the other."""
-    read = _loop if path.suffix.lower() in LOOPS else _stream
+    read, empty = _loop if path.suffix.lower() in LOOPS else _stream, True
     try:
-        yield from read(path)
-    except (OSError, SyntaxError, ValueError, IndexError) as error:  # PyAV's errors are among these
+        for frame in read(path):
+            empty = False
+            yield frame
+        if empty:
+            raise ValueError("it has no frame")
+    except BROKEN as error:
         raise ValueError(f"{path} is not a readable video ({error}): remove or replace it") from error
 
 
 def _loop(path: Path) -> Iterator[Image.Image]:
     with Image.open(path) as moving:
-        yield from ImageSequence.Iterator(moving)
+        for frame in ImageSequence.Iterator(moving):
+            frame.load()  # here, so that what is cut off is noticed here
+            yield frame
 
 
 def _stream(path: Path) -> Iterator[Image.Image]:
-    with _av().open(str(path)) as file:
-        if not file.streams.video:
-            raise ValueError("it has no video stream")
-        for frame in file.decode(video=0):
-            yield frame.to_image()
+    av = _av()
+    try:
+        with av.open(str(path)) as file:
+            if not file.streams.video:
+                raise ValueError("it has no video stream")
+            for frame in file.decode(video=0):
+                yield frame.to_image()
+    except av.FFmpegError as error:  # some are neither OSError nor ValueError
+        raise ValueError(str(error)) from error
 
 
 def _av() -> Any:
@@ -90,8 +102,9 @@ def _videos(folder: Path) -> list[Path]:
 
 def _say_short(short: list[Path], folder: Path, least: int, none_left: bool) -> None:
     """Raises ValueError where no video is long enough."""
+    names = f"{short[0]} and {len(short) - 1} more" if len(short) > 1 else f"{short[0]}"
     if none_left:
-        raise ValueError(f"no video in {folder} has {least} frames: ask for fewer frames, or a smaller interval")
-    if short:
-        rest = f" and {len(short) - 1} more" if len(short) > 1 else ""
-        warnings.warn(f"{short[0]}{rest} left out: fewer than {least} frames", stacklevel=3)
+        raise ValueError(
+            f"no video in {folder} has {least} frames (not {names}): ask for fewer frames, or a smaller interval"
+        )
+    warnings.warn(f"{names} left out: fewer than {least} frames", stacklevel=3)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from skipdit import films
 from skipdit.cli import app
 from skipdit.data import write_clips
 
@@ -51,6 +52,15 @@ def test_a_run_on_clips_goes_on_with_what_it_was_told(trained, data):
     assert settings["model"]["num_frames"] == 2
     assert settings["recipe"]["images"] == 1
     assert settings["data"]["samples"] == 4
+
+
+def test_videos_in_class_folders_are_clips(tmp_path):
+    for name, count in (("walk", 7), ("run", 4)):
+        (tmp_path / name).mkdir()
+        films.save([Image.new("RGB", (16, 16), (20 * f,) * 3) for f in range(count)], tmp_path / name / "a.gif")
+    words = ("train", "--out", tmp_path / "latte", "--data", tmp_path, "--frames", 2, *SIZE)
+    found = json.loads(run(*words, "--interval", 2, "--dry-run").stdout)["data"]
+    assert (found["classes"], found["samples"]) == (2, 3)  # frames 0, 2 and 4, 6 of one, 0, 2 of the other
 
 
 def test_a_latte_draws_a_strip_and_a_moving_picture(trained, tmp_path):
