@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import fill
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -232,12 +233,7 @@ COLUMNS = {
 
 def report(records: Sequence[Record]) -> None:
     """Put both tables between their marks in the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in (("ours", ours(records)), ("paper", beside_the_paper(records))):
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
-        page = mark.sub(lambda m, text=text: m[1] + text + m[2], page)
-    with written_aside(PAGE) as path:
-        path.write_text(page, encoding="utf-8")
+    fill(PAGE, {"ours": ours(records), "paper": beside_the_paper(records)})
 
 
 def ours(records: Sequence[Record]) -> str:

@@ -9,12 +9,12 @@ from statistics import fmean, median
 from typing import Any
 
 import matplotlib
+from pages import fill
 from safetensors import safe_open
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from skipdit.aside import written_aside
 from skipdit.metrics.psnr import psnr
 from skipdit.metrics.ssim import ssim
 from skipdit.plan.evidence import interval, summary
@@ -51,7 +51,7 @@ def main() -> None:
     RECORDS.unlink(missing_ok=True)
     append(RECORDS, [record(model, cell) for model, cells in grids.items() for cell in cells])
     draw(grids)
-    write({f"{model}": table(cells) for model, cells in grids.items()})
+    fill(PAGE, {model: table(cells) for model, cells in grids.items()})
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
@@ -152,16 +152,6 @@ def _short(policy: str) -> str:
     return re.sub(
         r"('[01]{8})[01]{8,}'|(\((?:[\d.]+, ){3})(?:[\d.]+, ){8,}[\d.]+\)", lambda m: f"{m[1] or m[2]}…", policy
     )
-
-
-def write(tables: dict[str, str]) -> None:
-    """Put the tables between their marks in the page."""
-    page = PAGE.read_text()
-    for model, text in tables.items():
-        mark = re.compile(rf"(<!-- {model} -->\n).*?(<!-- end -->)", re.S)
-        page = mark.sub(lambda m, text=text: m[1] + text + m[2], page)
-    with written_aside(PAGE) as path:
-        path.write_text(page)
 
 
 # ---- plot -----------------------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 python -m skipdit.bench peers --steps 20 --out docs/records/peers.jsonl    # measures; needs cache-dit
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skipdit.aside import written_aside
+from pages import fill
+
 from skipdit.bench.families import FAMILIES
 from skipdit.results import Record, read
 
@@ -26,11 +26,7 @@ def main() -> None:
         "error": _table(against, lambda f: _ratio(f["error_over_theirs"])),
         "added": _table(added, _added),
     }
-    page = PAGE.read_text()
-    for name, text in tables.items():
-        page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=text: m[1] + t + m[2], page, flags=re.S)
-    with written_aside(PAGE) as path:
-        path.write_text(page)
+    fill(PAGE, tables)
 
 
 def _by_family(records: list[Record], kind: str) -> dict[str, dict[str, Figures]]:

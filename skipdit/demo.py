@@ -217,17 +217,13 @@ def _written(
     if rows[0].images.ndim == 5:
         count = rows[0].images.shape[1]
         moments = [_taken(pictured, (slice(None), frame)) for frame in range(count)]
-        films.save([sheet(rows, columns) for rows in moments], _to(file, ".webp"))
+        films.save([sheet(moment, columns) for moment in moments], file.with_suffix(".webp"))
         pictured = _taken(pictured, 0)
         columns = [f"{columns[0]}, frame {number + 1}" for number in range(count)]
-    pictures.save(sheet(pictured, columns), _to(file, ".png"))
-    with written_aside(_to(file, ".json")) as aside:
+    pictures.save(sheet(pictured, columns), file.with_suffix(".png"))
+    with written_aside(file.with_suffix(".json")) as aside:
         aside.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return result
-
-
-def _to(file: Path, suffix: str) -> Path:
-    return file.with_name(file.name + suffix)
 
 
 def _columns(settings: Mapping[str, Any]) -> list[str]:

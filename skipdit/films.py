@@ -8,11 +8,12 @@ from PIL import Image
 
 from skipdit import pictures
 from skipdit.aside import written_aside
+from skipdit.pyav import pyav
 
 LOOP, STREAM = (".webp", ".gif"), (".mp4", ".webm")  # what Pillow writes, what PyAV writes
 CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 QUALITY = {".mp4": {"crf": "16", "preset": "slow"}, ".webm": {"crf": "16", "b": "0"}}
-INSTALL = "pip install 'skipdit[video]'"
+WRITES = "writes MP4 and WebM"
 
 
 def strip(clips: Any, scale: int = 1) -> Image.Image:
@@ -31,7 +32,7 @@ def check(path: Path) -> None:
     """Raises ValueError for a suffix that is no moving picture's, ModuleNotFoundError where PyAV is missing for it."""
     suffix = path.suffix.lower()
     if suffix in STREAM:
-        _av()
+        pyav(WRITES)
     elif suffix not in LOOP:
         raise ValueError(f"{path}: a clip is written as {', '.join((*LOOP, *STREAM))}: name one of these")
 
@@ -61,7 +62,7 @@ def _save_loop(moving: list[Image.Image], path: Path, suffix: str, fps: float) -
 def _save_stream(moving: list[Image.Image], path: Path, suffix: str, fps: float) -> None:
     from fractions import Fraction
 
-    av = _av()
+    av = pyav(WRITES)
     width, height = (side + side % 2 for side in moving[0].size)  # 4:2:0 video has even sides
     with av.open(str(path), "w", format=suffix[1:]) as file:
         stream = file.add_stream(CODECS[suffix], rate=Fraction(fps).limit_denominator(1001), options=QUALITY[suffix])
@@ -71,11 +72,3 @@ def _save_stream(moving: list[Image.Image], path: Path, suffix: str, fps: float)
             page.paste(picture)
             file.mux(stream.encode(av.VideoFrame.from_image(page)))
         file.mux(stream.encode())
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"PyAV writes MP4 and WebM, and it is missing: {INSTALL}", name="av") from error
-    return av

@@ -13,6 +13,7 @@ PATH = Path(__file__).parents[1] / "docs" / "evaluation.py"
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(PATH.parent)  # as for a script
     spec = importlib.util.spec_from_file_location("evaluation", PATH)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "evaluation", module)

@@ -14,7 +14,8 @@ BELOW = {
     "pictures": {"aside"},
     "ddim": set(),
     "diffusion": {"ddim"},
-    "data": {"aside"},
+    "pyav": set(),
+    "data": {"aside", "pyav"},
     "networks": set(),
     "metrics": {"aside", "networks"},
     "methods": {"catalog"},
@@ -39,7 +40,7 @@ BELOW = {
         *("attach", "backbones", "catalog", "compile", "data", "diffusion", "methods", "metrics", "results", "sample"),
         *("aside", "evaluate", "networks", "pictures", "plan", "rehearse", "train"),
     },
-    "films": {"aside", "pictures"},
+    "films": {"aside", "pictures", "pyav"},
     "demo": {"aside", "convert", "films", "methods", "metrics", "pictures", "results", "sample", "catalog"},
     "": {"attach", "catalog", "compile", "convert", "infer", "methods", "passes", "sample"},
 }

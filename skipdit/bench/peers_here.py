@@ -12,8 +12,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit.bench.peers_ready import (
     Plan,
@@ -25,7 +23,7 @@ from skipdit.bench.peers_ready import (
     pyramid_attention_broadcast,
     taylorseer,
 )
-from skipdit.bench.peers_turns import copies, quiet
+from skipdit.bench.peers_turns import copies, counted, quiet
 from skipdit.core.backbone import Backbone
 from skipdit.metrics.psnr import psnr
 from skipdit.plan.study import Study
@@ -190,5 +188,5 @@ def _on(study: Study, model: Any) -> Study:
 
 def _counted(study: Study, model: Any, steps: int) -> tuple[Tensor, int]:
     """(pictures, FLOPs), whoever spares them."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused kernel isn't counted
+    with counted() as counter:
         return _on(study, model).draw(steps=steps), counter.get_total_flops()

@@ -100,9 +100,16 @@ def take_turns(
 
 def _counted(one: Candidate, family: Family, t: float, share: float) -> int:
     """FLOPs of one step, whoever spares them."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused kernel isn't counted
+    with counted() as counter:
         one.step(family, t, share)
     return counter.get_total_flops()
+
+
+@contextmanager
+def counted() -> Iterator[FlopCounterMode]:
+    """Counts all FLOPs that are spent inside."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused kernel isn't counted
+        yield counter
 
 
 @contextmanager

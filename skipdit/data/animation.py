@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from skipdit.data.archives import Unavailable, fetch, members
+from skipdit.data.archives import Missing, Unavailable, fetch, members
 from skipdit.data.clips import write_clips
 from skipdit.data.emoji import Concepts, code_point, copy_licenses, read_concepts, tile
 
@@ -37,23 +37,18 @@ def build_animation(
     and left out. Raises RuntimeError where nothing is left.
     """
     downloads = downloads or out / "downloads"
-    missing: list[str] = []
-
-    def miss(what: str) -> None:
-        missing.append(what)
-        progress(f"not had: {what}")
-
-    concepts = read_concepts(downloads, miss)
+    missing = Missing(progress)
+    concepts = read_concepts(downloads, missing.note)
     found: list[tuple[dict[str, Any], np.ndarray]] = []
     for package in PACKAGES:
         progress(f"{package} ...")
         try:
             clips = list(read_clips_of(fetch(package, downloads), concepts, size, frames))
         except Unavailable as error:  # it names the package or its archive
-            miss(str(error))
+            missing.note(str(error))
             continue
         except OSError as error:  # of the disk, or of a picture
-            miss(f"{package}: {error}")
+            missing.note(f"{package}: {error}")
             continue
         found += clips
         progress(f"{package}: {len(clips)} clips")

@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,18 @@ DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, KeyError, ValueError
 
 class Unavailable(Exception):
     """A package that can't be had or read; the message names it, says why, and what to do."""
+
+
+class Missing(list[str]):
+    """A sentence for each thing that could not be had; each is said when it is noted."""
+
+    def __init__(self, progress: Callable[[str], None]):
+        super().__init__()
+        self.progress = progress
+
+    def note(self, what: str) -> None:
+        self.append(what)
+        self.progress(f"not had: {what}")
 
 
 def tarball(package: str) -> str:

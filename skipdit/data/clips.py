@@ -1,18 +1,14 @@
 """A labelled set of video clips in memory, and its folder on disk."""
 
-import json
-import zipfile
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skipdit.aside import written_aside
+from skipdit.data.built import Rows, numbered, read_built, write_built
 from skipdit.data.images import ImageSet, is_held_out
 
 
@@ -49,34 +45,18 @@ class ClipSet(ImageSet):
         return ImageSet(self.x.flatten(0, 1), y, None, self.class_names)
 
 
-def write_clips(folder: Path, x: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
-    """Write x (N, F, H, W, 3) uint8 and one row a clip as `clips.npz` and `rows.json`, each aside and then renamed.
+def write_clips(folder: Path, x: np.ndarray, rows: Rows) -> None:
+    """Write x (N, F, H, W, 3) uint8 and one row a clip as `clips.npz` and `rows.json`.
 
     A row has "label" and "file", and may say "held_out".
     """
-    with written_aside(folder / "clips.npz") as aside:
-        np.savez_compressed(aside, x=x)
-    with written_aside(folder / "rows.json") as aside:
-        aside.write_text(json.dumps(list(rows), ensure_ascii=False), encoding="utf-8")
+    write_built(folder, "clips", x, rows)
 
 
 def read_clips(folder: Path) -> ClipSet:
     """Read what `write_clips` wrote. Raises ValueError for a damaged or mismatched pair of files."""
-    try:
-        with np.load(folder / "clips.npz", allow_pickle=False) as arrays:
-            x = arrays["x"]
-        rows = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-        labels = [row["label"] for row in rows]
-        held = [bool(row.get("held_out", is_held_out(row["label"], row["file"]))) for row in rows]
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: clips.npz or rows.json is damaged ({error}): build the data again") from error
-    if len(rows) != len(x) or x.dtype != np.uint8 or x.ndim != 5 or x.shape[-1] != 3:
-        raise ValueError(f"{folder}: {x.dtype} clips {x.shape} but {len(rows)} rows: build the data again")
-    classes = {name: i for i, name in enumerate(sorted(set(labels)))}
-    return ClipSet(
-        torch.from_numpy(x).permute(0, 1, 4, 2, 3).contiguous(),  # (N, F, 3, H, W)
-        torch.tensor([classes[label] for label in labels]),  # (N,)
-        None,
-        tuple(classes),
-        held=torch.tensor(held),  # (N,)
-    )
+    x, rows = read_built(folder, "clips", 5, ("label", "file"))
+    classes, y = numbered([row["label"] for row in rows])
+    held = [bool(row.get("held_out", is_held_out(row["label"], row["file"]))) for row in rows]
+    clips = torch.from_numpy(x).permute(0, 1, 4, 2, 3).contiguous()  # (N, F, 3, H, W)
+    return ClipSet(clips, y, None, classes, held=torch.tensor(held))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from skipdit.data.archives import Unavailable, fetch, members, read_json
+from skipdit.data.archives import Missing, Unavailable, fetch, members, read_json
 from skipdit.data.images import write_images
 
 LABELS = "emojibase-data@17.0.0"
@@ -65,23 +65,18 @@ def build_emoji(
     said by name and left out. Raises RuntimeError where nothing is left.
     """
     downloads = downloads or out / "downloads"
-    missing: list[str] = []
-
-    def miss(what: str) -> None:
-        missing.append(what)
-        progress(f"not had: {what}")
-
-    concepts = read_concepts(downloads, miss)
+    missing = Missing(progress)
+    concepts = read_concepts(downloads, missing.note)
     pictures: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     for style, read in STYLES.items():
         try:
             found = [(c, opened(picture, size) if picture else None) for c, picture in read(downloads, concepts)]
         except (Unavailable, OSError) as error:
-            miss(f"{style}: {error}")
+            missing.note(f"{style}: {error}")
             continue
         if refused := [concept["label"] for concept, picture in found if picture is None]:
-            miss(f"{style}: {len(refused)} drawings that resvg refuses ({', '.join(refused)})")
+            missing.note(f"{style}: {len(refused)} drawings that resvg refuses ({', '.join(refused)})")
         drawn = [(concept, picture) for concept, picture in found if picture is not None]
         rows += [{"style": style, **concept} for concept, _ in drawn]
         pictures += [picture for _, picture in drawn]

@@ -1,19 +1,16 @@
 """A labelled set of images in memory, and its folder on disk."""
 
 import hashlib
-import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skipdit.aside import written_aside
+from skipdit.data.built import Rows, numbered, read_built, write_built
 
 HELD_OUT = 0.05  # share of (concept, style) pairs that no training run sees
 
@@ -80,31 +77,15 @@ def to_model(x: Tensor) -> Tensor:
     return x.float() / 127.5 - 1
 
 
-def write_images(folder: Path, x: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
-    """Write x (N, H, W, 3) uint8 and one row an image as `images.npz` and `rows.json`, each aside and then renamed."""
-    with written_aside(folder / "images.npz") as aside:
-        np.savez_compressed(aside, x=x)
-    with written_aside(folder / "rows.json") as aside:
-        aside.write_text(json.dumps(list(rows), ensure_ascii=False), encoding="utf-8")
+def write_images(folder: Path, x: np.ndarray, rows: Rows) -> None:
+    """Write x (N, H, W, 3) uint8 and one row an image, with "label" and "style", as `images.npz` and `rows.json`."""
+    write_built(folder, "images", x, rows)
 
 
 def read_images(folder: Path) -> ImageSet:
     """Read what `write_images` wrote. Raises ValueError for a damaged or mismatched pair of files."""
-    try:
-        with np.load(folder / "images.npz", allow_pickle=False) as arrays:
-            x = arrays["x"]
-        rows = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-        labels, drawn_in = [r["label"] for r in rows], [r["style"] for r in rows]
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: images.npz or rows.json is damaged ({error}): build the data again") from error
-    if len(rows) != len(x) or x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:
-        raise ValueError(f"{folder}: {x.dtype} images {x.shape} but {len(rows)} rows: build the data again")
-    classes = {name: i for i, name in enumerate(sorted(set(labels)))}
-    styles = {name: i for i, name in enumerate(sorted(set(drawn_in)))}
-    return ImageSet(
-        torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(),  # (N, 3, H, W)
-        torch.tensor([classes[label] for label in labels]),  # (N,)
-        torch.tensor([styles[style] for style in drawn_in]),  # (N,)
-        tuple(classes),
-        tuple(styles),
-    )
+    x, rows = read_built(folder, "images", 4, ("label", "style"))
+    classes, y = numbered([row["label"] for row in rows])
+    styles, style = numbered([row["style"] for row in rows])
+    images = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()  # (N, 3, H, W)
+    return ImageSet(images, y, style, classes, styles)

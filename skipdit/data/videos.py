@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from PIL import Image, ImageSequence
 from skipdit.data.clips import ClipSet
 from skipdit.data.folder import squared
 from skipdit.data.images import is_held_out
+from skipdit.pyav import pyav
 
 LOOPS, STREAMS = (".webp", ".gif"), (".mp4", ".webm", ".mkv", ".mov", ".avi")  # what Pillow reads, what PyAV reads
 BROKEN = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
-INSTALL = "pip install 'skipdit[video]'"
 
 
 def read_video_folders(folder: Path, size: int, frames: int, interval: int = 1) -> ClipSet:
@@ -75,7 +74,7 @@ def _loop(path: Path) -> Iterator[Image.Image]:
 
 
 def _stream(path: Path) -> Iterator[Image.Image]:
-    av = _av()
+    av = pyav(f"reads {', '.join(STREAMS)}")
     try:
         with av.open(str(path)) as file:
             if not file.streams.video:
@@ -84,16 +83,6 @@ def _stream(path: Path) -> Iterator[Image.Image]:
                 yield frame.to_image()
     except av.FFmpegError as error:  # some are neither OSError nor ValueError
         raise ValueError(str(error)) from error
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"PyAV reads {', '.join(STREAMS)}, and it is missing: {INSTALL}", name="av"
-        ) from error
-    return av
 
 
 def _videos(folder: Path) -> list[Path]:

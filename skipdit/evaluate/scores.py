@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from skipdit.data.images import to_model
 from skipdit.evaluate.images import Images, pairs
 from skipdit.metrics.concept_accuracy import among_themselves, concept_accuracy
 from skipdit.metrics.density_coverage import density_coverage
@@ -157,7 +158,7 @@ def scores_of_pairs(
     found: dict[str, list[Tensor]] = {name: [] for name in metrics}
     done = 0
     for a, b in pairs(candidate, reference, 64):
-        a, b = (x.to(device).float() / 127.5 - 1 for x in (a, b))  # (B, 3, H, W)
+        a, b = (to_model(x.to(device)) for x in (a, b))  # (B, 3, H, W)
         for name in metrics:
             found[name].append(OF_PAIRS[name](a, b).cpu())
         done += len(a)

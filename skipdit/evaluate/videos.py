@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
+from skipdit.data.images import to_model
 from skipdit.metrics.fid import fid
 from skipdit.metrics.flicker import flicker
 from skipdit.metrics.fvd import fvd
@@ -42,10 +42,6 @@ def scores_of_videos(
         "fvd": fvd(seen, known),
         "kvd": distance.mean,
         "frame_fid": fid(*frames),
-        "flicker": flicker(_signed(candidate)).mean().item(),
-        "flicker_real": flicker(_signed(reference)).mean().item(),
+        "flicker": flicker(to_model(candidate)).mean().item(),
+        "flicker_real": flicker(to_model(reference)).mean().item(),
     }
-
-
-def _signed(clips: Tensor) -> Tensor:
-    return clips.to(torch.float32) / 127.5 - 1

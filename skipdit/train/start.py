@@ -27,7 +27,8 @@ def start_from(model: Any, other: Any, style: str | None = None, blocks: Sequenc
     Raises ValueError where a shape differs, `other` doesn't know a label, or its blocks are not as many as the model's.
     """
     theirs, fresh = _in_style(other, style, keeps=STYLES in model.state_dict()), []
-    theirs = {name: weight for key, weight in theirs.items() if (name := _placed(key, _places(model, other, blocks)))}
+    places = _places(model, other, blocks)
+    theirs = {name: weight for key, weight in theirs.items() if (name := _placed(key, places))}
     for name, mine in model.state_dict().items():
         if name not in theirs:
             fresh.append(name)
@@ -59,7 +60,7 @@ def _places(model: Any, other: Any, blocks: Sequence[int] | None) -> dict[tuple[
     blocks = range(len(other.blocks)) if blocks is None else blocks
     if len(blocks) != len(model.blocks) or not set(blocks) <= set(range(len(other.blocks))):
         raise ValueError(
-            f"blocks={list(blocks)} of the {len(other.blocks)} to start from don't make {len(model.blocks)}: name all"
+            f"blocks={list(blocks)} of the {len(other.blocks)} to start from don't make {len(model.blocks)}"
         )
     places = {("blocks", theirs): ours for ours, theirs in enumerate(blocks)}
     here, there = model.backbone.unit, other.backbone.unit

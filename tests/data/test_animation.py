@@ -2,10 +2,10 @@
 
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
+from packed import pack
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -27,15 +27,6 @@ def moving(frames: int, size: tuple[int, int] = (8, 8)) -> bytes:
     buffer = io.BytesIO()
     pages[0].save(buffer, "WEBP", save_all=True, append_images=pages[1:], lossless=True, duration=40)
     return buffer.getvalue()
-
-
-def pack(downloads: Path, package: str, files: dict[str, bytes]) -> None:
-    downloads.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(downloads / tarball(package), "w:gz") as tar:
-        for name, content in files.items():
-            about = tarfile.TarInfo(f"package/{name}")
-            about.size = len(content)
-            tar.addfile(about, io.BytesIO(content))
 
 
 @pytest.fixture

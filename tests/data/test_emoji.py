@@ -4,11 +4,11 @@ import io
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packed import pack
 from PIL import Image
 
 from skipdit.data import emoji
@@ -32,17 +32,6 @@ def picture(color: str, kind: str = "PNG", size: tuple[int, int] = (8, 8)) -> by
     buffer = io.BytesIO()
     Image.new("RGBA", size, color).save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return buffer.getvalue()
-
-
-def pack(downloads: Path, package: str, files: dict[str, bytes]) -> Path:
-    """An npm tarball made by hand."""
-    downloads.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(downloads / tarball(package), "w:gz") as tar:
-        for name, content in files.items():
-            about = tarfile.TarInfo(f"package/{name}")
-            about.size = len(content)
-            tar.addfile(about, io.BytesIO(content))
-    return downloads / tarball(package)
 
 
 def pack_labels(downloads: Path) -> None:
