@@ -302,10 +302,9 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
     recipe, run = _recipe(settings), settings["run"]
     accelerator = launched(recipe)
     quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
-    with (
-        Shown(recipe.steps, quiet, "images" if settings["frames"] is None else "clips") as shown,
-        asked_to_stop() as stop,
-    ):
+    what = "images" if settings["frames"] is None else "clips"
+    note = _slow(recipe.precision, accelerator.device.type)
+    with Shown(recipe.steps, quiet, what, note) as shown, asked_to_stop() as stop:
 
         def on_save(step: int, ema: Any) -> None:
             picture = draw_samples(run, step, ema)
@@ -340,11 +339,10 @@ def _slow(precision: str, device: str) -> str:
         _ = x @ x
         return time.perf_counter() - start
 
-    times = [min(seconds(dtype) for _ in range(3)) for dtype in (torch.float32, torch.bfloat16)]
-    slower = times[1] / times[0]
-    return f"this processor multiplies bfloat16 {slower:.0f} times slower than float32: take --precision no" * (
-        slower > 3
-    )
+    fast, slow = (min(seconds(dtype) for _ in range(3)) for dtype in (torch.float32, torch.bfloat16))
+    if slow <= 3 * fast:
+        return ""
+    return f"this processor multiplies bfloat16 {slow / fast:.0f} times slower than float32: take --precision no"
 
 
 def _end(said: Said, run: Path, step: int, steps: int, stop: Stop, quiet: bool) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from skipdit.catalog import near
 from skipdit.cli import app
-from skipdit.cli.train import Said
+from skipdit.cli.train import Said, _slow
 from skipdit.train import Recipe, checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -277,3 +277,11 @@ def test_ctrl_c_saves_and_says_how_to_resume(photos, tmp_path):
     assert "--resume" in told
     assert "Traceback" not in told
     assert step == len(metrics.read_text().splitlines())
+
+
+def test_a_processor_that_is_slow_in_bfloat16_is_told_of_once_the_run_has_begun(photos, tmp_path, monkeypatch):
+    train = ["train", "--data", photos, *TINY, "--steps", 2]
+    monkeypatch.setattr("skipdit.cli.train._slow", lambda precision, device: f"{precision} on {device} is slow")
+    said = call(*train, "--out", tmp_path / "a")
+    assert (said.stdout + said.stderr).count("bf16 on cpu is slow") == 1
+    assert _slow("no", "cpu") == _slow("bf16", "cuda") == ""
