@@ -33,7 +33,8 @@ def halves(classes: int, seed: int) -> tuple[list[int], list[int]]:
 
 def conditions(config: Any, labels: Sequence[int], count: int) -> tuple[list[int], list[int] | None]:
     """Labels and styles of so many pictures; both take turns."""
-    styles = [i % config.num_styles for i in range(count)] if config.num_styles else None
+    known = config.get("num_styles", 0)
+    styles = [i % known for i in range(count)] if known else None
     return [labels[i % len(labels)] for i in range(count)], styles
 
 

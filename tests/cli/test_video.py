@@ -93,3 +93,12 @@ def test_a_latte_may_start_as_a_shipped_dit(data, tmp_path):
     assert settings["model"]["depth"] == 16
     assert settings["model"]["skips"] == "replace"
     assert "name the one to go on with" in run(*begin, code=2).stderr
+
+
+def test_a_latte_is_tuned_and_draws_with_its_plan(trained, tmp_path):
+    model, plan = trained / "checkpoint-0000002" / "ema", tmp_path / "plan.json"
+    small = ("--steps", 6, "--pictures", 2, "--held-out", 2, "--tries", 20, "--threads", 1)
+    assert "of 6 steps computed" in run("tune", model, "--flops", 0.6, *small, "-o", plan).output
+    computed = len(json.loads(plan.read_text())["computed"]["span"])
+    drawn = run("sample", model, "a", "--steps", 6, "--policy", plan, "-o", tmp_path / "a.png")
+    assert f"6 steps: {computed} computed" in drawn.output
