@@ -19,7 +19,7 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from grid_candidates import candidates
+from grid_candidates import candidates, fit_corrections
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -28,9 +28,9 @@ from skipdit.aside import written_aside
 from skipdit.backbones.dit import DiT
 from skipdit.core.policy import Leaf
 from skipdit.plan.study import Study
-from skipdit.results import Provenance
+from skipdit.results import Provenance, read
 
-OUT = Path("out/grid")
+OUT, RECORDS = Path("out/grid"), Path(__file__).parent / "records" / "grid.jsonl"
 BUDGETS = (1.5, 2.0, 3.0)
 CHOSEN_ON, BATCH, STEPS, GUIDANCE = 4, 8, 50, 2.0
 FEWER = {"ddim": (33, 28, 25, 21, 18, 16, 14), "dpm++": (33, 25, 16)}
@@ -104,7 +104,8 @@ def _timed(study: Study, policy: Any = None, steps: int | None = None) -> tuple[
 
 def draw(model: str, pairs: int, only: list[str]) -> None:
     """Every cell's pictures, a file a batch: images (8, C, H, W), and in its metadata the seconds and what it is."""
-    _, study = study_of(model, pairs)
+    chosen_on, study = study_of(model, pairs)
+    fit_corrections(chosen_on, OUT / model)
     cells = [cell for cell in _cells(model) if not only or cell["name"] in only or cell["name"] == "uncached"]
     for number in tqdm(range(pairs // BATCH), desc=f"{model}: batches of {BATCH}"):
         for cell in cells:
@@ -125,11 +126,23 @@ def _cells(model: str) -> Iterator[dict[str, Any]]:
     for budget in ("1.5", "2", "3"):
         spelling = f"{model}/plan-{budget}x.json"
         yield {"name": "tuned plan", "slug": f"plan-{budget}x", "policy": spelling, "steps": STEPS, "sampler": "ddim"}
-    for method, chosen in json.loads((OUT / model / "chosen.json").read_text()).items():
-        for budget, spelling in chosen.items():
-            if spelling not in [s for b, s in chosen.items() if float(b) < float(budget)]:
-                slug = f"{method}-{budget}".replace(" ", "-")
-                yield {"name": method, "slug": slug, "policy": spelling, "steps": STEPS, "sampler": "ddim"}
+    for method, spellings in _settings(model).items():
+        for number, spelling in enumerate(spellings):
+            slug = f"{method}-{number}".replace(" ", "-")
+            yield {"name": method, "slug": slug, "policy": spelling, "steps": STEPS, "sampler": "ddim"}
+
+
+def _settings(model: str) -> dict[str, list[str]]:
+    """{method: spellings, mild to strong}: those that were chosen here, or else the published ones."""
+    path = OUT / model / "chosen.json"
+    if path.exists():
+        return {method: list(dict.fromkeys(best.values())) for method, best in json.loads(path.read_text()).items()}
+    found: dict[str, list[str]] = {}
+    for record in read(RECORDS):
+        of, _, method = record.name.partition(": ")
+        if of == model and record.policy and method != "tuned plan":
+            found.setdefault(method, []).append(record.policy)
+    return found
 
 
 def _batch(study: Study, number: int, sampler: str) -> Study:

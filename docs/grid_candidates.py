@@ -24,7 +24,9 @@ def candidates(study: Study, folder: Path) -> dict[str, list[str]]:
         **dict(_gated()),
         "smoothcache": _smoothcache(study),
         "magcache": _magcache(study),
-        "skip_correction": list(_corrections(study, folder)),
+        "skip_correction": [
+            f"skip_correction({str(path)!r}, every={every})" for every, path in fit_corrections(study, folder).items()
+        ],
     }
 
 
@@ -88,9 +90,11 @@ def _magcache(study: Study) -> list[str]:
     return [str(magcache(ratios, threshold, most)) for threshold, most in settings]
 
 
-def _corrections(study: Study, folder: Path) -> Iterator[str]:
-    for every in range(2, 7):
-        path = folder / f"correction-{every}.safetensors"
+def fit_corrections(study: Study, folder: Path) -> dict[int, Path]:
+    """{every: file of weights}, fitted where it isn't there."""
+    paths = {every: folder / f"correction-{every}.safetensors" for every in range(2, 7)}
+    for every, path in paths.items():
         if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             correction(study, path, range(0, study.steps, every))
-        yield f"skip_correction({str(path)!r}, every={every})"
+    return paths

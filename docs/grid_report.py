@@ -1,4 +1,7 @@
-"""Of the pictures in out/grid: docs/records/grid.jsonl, docs/grid.md's tables and docs/grid.png."""
+"""Of the pictures in out/grid: docs/records/grid.jsonl, docs/grid.md's tables and docs/grid.png.
+
+The records and the table of a model that has no pictures here stay as they are.
+"""
 
 import json
 import re
@@ -19,7 +22,7 @@ from skipdit.metrics.psnr import psnr
 from skipdit.metrics.ssim import ssim
 from skipdit.plan.evidence import interval, summary
 from skipdit.plan.study import MOST
-from skipdit.results import Provenance, Record, append
+from skipdit.results import Provenance, Record, read, write
 
 HERE, OUT = Path(__file__).parent, Path("out/grid")
 RECORDS, PAGE, PICTURE = HERE / "records" / "grid.jsonl", HERE / "grid.md", HERE / "grid.png"
@@ -48,10 +51,20 @@ class Cell:
 
 def main() -> None:
     grids = {model: cells_of(OUT / model) for model in MODELS if (OUT / model / "uncached").exists()}
-    RECORDS.unlink(missing_ok=True)
-    append(RECORDS, [record(model, cell) for model, cells in grids.items() for cell in cells])
-    draw(grids)
+    if not grids:
+        raise SystemExit(f"{OUT} holds no pictures: python docs/grid.py draw {MODELS[0]}")
+    made = {model: [record(model, cell) for cell in cells] for model, cells in grids.items()}
+    for known in read(RECORDS) if RECORDS.exists() else ():  # a model that was drawn elsewhere keeps what it has
+        if (model := model_of(known)) not in grids:
+            made.setdefault(model, []).append(known)
+    records = [one for model in MODELS for one in made.get(model, [])]
+    write(RECORDS, records)
+    draw(records)
     fill(PAGE, {model: table(cells) for model, cells in grids.items()})
+
+
+def model_of(record: Record) -> str:
+    return record.name.partition(": ")[0]
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
@@ -164,16 +177,17 @@ GROUPS = {
 COLOURS = {"ours": "tab:red", "Skip-Cache": "tab:orange", "fewer steps": "black", "other methods": "tab:blue"}
 
 
-def draw(grids: dict[str, list[Cell]]) -> None:
-    figure, panels = plt.subplots(1, len(grids), figsize=(7.5 * len(grids), 7), layout="constrained", squeeze=False)
-    for axes, (model, cells) in zip(panels[0], grids.items(), strict=True):
-        lines: dict[str, list[Cell]] = defaultdict(list)
-        for cell in cells:
-            lines[cell.name].append(cell)
-        for name, line in lines.items():
-            _line(axes, name, sorted(line, key=lambda cell: cell.speedup))
-        counts = [len(cell.psnr) for cell in cells]
-        axes.set_title(f"{model}, {min(counts)} to {max(counts)} pairs")
+def draw(records: list[Record]) -> None:
+    """A panel a model."""
+    lines: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for one in records:
+        lines[model_of(one)][one.name.partition(": ")[2]].append(one)
+    figure, panels = plt.subplots(1, len(lines), figsize=(7.5 * len(lines), 7), layout="constrained", squeeze=False)
+    for axes, (model, methods) in zip(panels[0], lines.items(), strict=True):
+        for name, line in methods.items():
+            _line(axes, name, sorted(line, key=lambda one: one.figures["speedup"]))
+        counts = sorted({one.figures["psnr"]["pictures"] for line in methods.values() for one in line})
+        axes.set_title(f"{model}, {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pairs")
         axes.set(xlabel="measured speed-up", ylabel="PSNR to the uncached picture, dB")
         axes.set_xscale("log", base=2)
         axes.set_xticks([1.5, 2, 3, 4], ["1.5x", "2x", "3x", "4x"])
@@ -181,9 +195,9 @@ def draw(grids: dict[str, list[Cell]]) -> None:
     figure.savefig(PICTURE, dpi=110)
 
 
-def _line(axes: Any, name: str, cells: list[Cell]) -> None:
+def _line(axes: Any, name: str, line: list[Record]) -> None:
     group = next((group for group, names in GROUPS.items() if name in names), "other methods")
     bold = name in ("tuned plan", "ddim, fewer steps")
-    xs, ys = [c.speedup for c in cells], [fmean(c.psnr) for c in cells]
+    xs, ys = [one.figures["speedup"] for one in line], [one.figures["psnr"]["mean"] for one in line]
     axes.plot(xs, ys, ".-", color=COLOURS[group], linewidth=2.2 if bold else 1, alpha=1 if bold else 0.6, markersize=9)
     axes.annotate(name, (xs[-1], ys[-1]), xytext=(5, 0), textcoords="offset points", fontsize=8, color=COLOURS[group])
