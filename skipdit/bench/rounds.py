@@ -129,7 +129,9 @@ class Rounds:
 
 
 def strip(images: Tensor) -> str:
-    """The first pictures side by side, a PNG as base64; "" for latents."""
+    """The first pictures, or middle frames of clips, side by side, a PNG as base64; "" for latents."""
+    if images.ndim == 5:  # (N, F, C, H, W)
+        images = images[:, images.shape[1] // 2]
     if images.shape[1] not in (1, 3):
         return ""
     page, file = grid(images[:SHOWN].cpu(), SHOWN, gap=0), io.BytesIO()

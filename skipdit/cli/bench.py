@@ -76,16 +76,16 @@ def bench(
         raise ValueError("--profile shows a step that a policy stands in for: name a --policy")
     import torch
 
-    from skipdit.backbones.dit import DiT
     from skipdit.bench.candidates import Setting
     from skipdit.bench.compare import compare
+    from skipdit.cli.ours import ours
     from skipdit.diffusion import SAMPLERS
 
     if threads:
         torch.set_num_threads(threads)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = DiT.from_pretrained(model).to(device).eval()
-    twin = None if plain is None else (plain, DiT.from_pretrained(plain).to(device).eval())
+    loaded = ours(model).to(device).eval()
+    twin = None if plain is None else (plain, ours(plain).to(device).eval())
     samplers = sampler or [SAMPLERS[loaded.config.prediction][0]]
     settings = [Setting(one, count, guidance, seed, pairs, batch) for one in samplers for count in steps or [50]]
     with progress(quiet=as_json) as bar:

@@ -79,13 +79,15 @@ def _records(name: str, policies: list[Any], pictures: int, said: dict[str, Any]
     """A record of the uncached run, and one of each policy's."""
     import torch
 
-    from skipdit.backbones.dit import DiT
+    from skipdit.cli.ours import ours
+    from skipdit.plan.study import conditions
     from skipdit.probes.similarity import cached, uncached
     from skipdit.results import Provenance, Record
     from skipdit.sample import sample
 
-    model = DiT.from_pretrained(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    labels, styles = _conditions(model.config, pictures)
+    model = ours(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    known = model.config.num_classes
+    labels, styles = conditions(model.config, [k * known // pictures for k in range(pictures)], pictures)  # spread
 
     def draw() -> None:
         sample(model, labels, styles, **said, batch_size=pictures, on_step=lambda done, total: tell(name))
@@ -99,12 +101,6 @@ def _records(name: str, policies: list[Any], pictures: int, said: dict[str, Any]
     yield record("", whole.figures())
     for policy in policies:
         yield record(str(policy), cached(model, draw, policy, whole).figures())
-
-
-def _conditions(config: Any, count: int) -> tuple[list[int], list[int] | None]:
-    """Classes evenly spaced over all that the model knows, the styles taking turns."""
-    labels = [k * config.num_classes // count for k in range(count)]
-    return labels, [k % config.num_styles for k in range(count)] if config.num_styles else None
 
 
 # ---- for people -----------------------------------------------------------------------------------------------------

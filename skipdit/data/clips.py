@@ -39,11 +39,6 @@ class ClipSet(ImageSet):
             raise ValueError(f"the clips have {self.frames} frames: frames={frames} must divide that")
         return replace(self, x=self.x[:, :: self.frames // frames])
 
-    def stills(self) -> ImageSet:
-        """Every frame as an image with its clip's class."""
-        y = self.y.repeat_interleave(self.frames)  # (N F,)
-        return ImageSet(self.x.flatten(0, 1), y, None, self.class_names)
-
 
 def write_clips(folder: Path, x: np.ndarray, rows: Rows) -> None:
     """Write x (N, F, H, W, 3) uint8 and one row a clip as `clips.npz` and `rows.json`.

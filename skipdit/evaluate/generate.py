@@ -83,7 +83,7 @@ def drawing_of(folder: Path) -> Drawing:
 
 
 def _drawn(model: Any, conditions: list[tuple[int, int | None]], rows: range, drawing: Drawing) -> Tensor:
-    """(B, 3, H, W) uint8."""
+    """(B, 3, H, W) uint8, of a Latte (B, F, 3, H, W)."""
     labels = [label for label, _ in conditions]
     styles = [style for _, style in conditions if style is not None] or None
     said: dict[str, Any] = dict(
@@ -109,13 +109,13 @@ def _conditions(model: Any, count: int, seed: int, like: ImageSet | None) -> lis
     draw = random.Random(seed)
     config = model.config
     if like is None:
-        styled = bool(config.num_styles)
+        styled = bool(config.get("num_styles"))
         return [
             (draw.randrange(config.num_classes), draw.randrange(config.num_styles) if styled else None)
             for _ in range(count)
         ]
     numbers = [_numbers(like.class_names, config.class_names, "label")]
-    if like.style is not None and config.num_styles:
+    if like.style is not None and config.get("num_styles"):
         numbers.append(_numbers(like.style_names, config.style_names, "style"))
     rows = list(range(len(like)))
     draw.shuffle(rows)

@@ -1,4 +1,4 @@
-"""The images in a folder, whatever lies there: shards of ours, a built data set, or pictures; a few at a time."""
+"""The images or clips in a folder, whatever lies there: shards of ours, a built data set, files; a few at a time."""
 
 import zipfile
 import zlib
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from skipdit.data import open_clips, read_clips
 from skipdit.data.folder import SUFFIXES, square
 from skipdit.data.images import ImageSet, read_images
 
@@ -21,12 +22,13 @@ SHARDS = "images-?????.npz"
 
 @dataclass(frozen=True)
 class Images:
-    """A set of images.
+    """A set of images, or of clips.
 
     names      one each, or None where they have none: pairs are found by name, or else by order
-    batches    (most at a time) -> uint8 tensors (B, 3, H, W), each of one size
+    batches    (most at a time) -> uint8 tensors (B, 3, H, W), each of one size; of clips (B, F, 3, H, W)
     labelled   the data set with its labels and styles, where it is one
     labels     the name of each image's label, or None where they are unknown
+    frames     of each clip; None for images
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class Images:
     batches: Callable[[int], Iterator[Tensor]]
     labelled: ImageSet | None = None
     labels: list[str] | None = None
+    frames: int | None = None
 
     def known_to(self, model: Any) -> "Images":
         """The images whose labels a model knows; all of them where they have none. Raises ValueError for no such."""
@@ -58,19 +61,23 @@ class Images:
         )
 
 
-def open_images(folder: Path, size: int | None = None) -> Images:
+def open_images(folder: Path, size: int | None = None, frames: int | None = None, interval: int = 1) -> Images:
     """The images in a folder and below, as they are, or `size` pixels a side: reduced, the centre kept.
 
-    Raises FileNotFoundError for a missing folder, ValueError for one without images.
+    frames, interval    clips of so many frames, of videos in class folders or of a built set, which may hold more
+
+    Raises FileNotFoundError for a missing folder, ValueError for one without images, and for shards of other clips.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: name a folder of images, or a model")
+    shards = sorted(folder.glob(SHARDS))
+    if (folder / "clips.npz").is_file() or (frames is not None and not shards):
+        return _clips(folder, size, frames, interval)
     if (folder / "images.npz").is_file():
         data = read_images(folder)
         return of_data(folder, data if size is None else data.resized(size))
-    if shards := sorted(folder.glob(SHARDS)):
-        counts = [len(read_shard(path)) for path in shards]
-        return Images(folder, sum(counts), None, lambda most: _shards(shards, most, size), labels=_labels(shards))
+    if shards:
+        return _of_shards(folder, shards, size, frames)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise ValueError(f"{folder} holds no images: neither pictures, nor images.npz, nor {SHARDS}")
@@ -80,7 +87,29 @@ def open_images(folder: Path, size: int | None = None) -> Images:
 
 def of_data(folder: Path, data: ImageSet) -> Images:
     labels = [data.class_names[label] for label in data.y.tolist()]
-    return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data, labels)
+    frames = data.x.shape[1] if data.x.ndim == 5 else None
+    return Images(folder, len(data), None, lambda most: iter(data.x.split(most)), data, labels, frames)
+
+
+def _clips(folder: Path, size: int | None, frames: int | None, interval: int) -> Images:
+    """Of a built set, or of videos in class folders. Raises ValueError for videos without a size."""
+    if (folder / "clips.npz").is_file():
+        known = read_clips(folder)
+        size, frames = size or known.x.shape[-1], frames or known.frames
+    elif size is None:
+        raise ValueError(f"{folder} holds videos: say the size that they are reduced to, such as 64")
+    return of_data(folder, open_clips(folder, size, frames or 1, interval))
+
+
+def _of_shards(folder: Path, shards: list[Path], size: int | None, frames: int | None) -> Images:
+    shapes = [read_shard(path).shape for path in shards]
+    own = shapes[0][1] if len(shapes[0]) == 5 else None
+    if frames not in (None, own):
+        raise ValueError(
+            f"{folder} holds {f'clips of {own} frames' if own else 'images'}, not clips of {frames} frames"
+        )
+    count = sum(shape[0] for shape in shapes)
+    return Images(folder, count, None, lambda most: _shards(shards, most, size), labels=_labels(shards), frames=own)
 
 
 def _until(batches: Iterator[Tensor], count: int) -> Iterator[Tensor]:
@@ -92,7 +121,7 @@ def _until(batches: Iterator[Tensor], count: int) -> Iterator[Tensor]:
 
 
 def read_shard(path: Path) -> Tensor:
-    """Images (B, 3, H, W) uint8. Raises ValueError for a damaged file."""
+    """Images (B, 3, H, W) or clips (B, F, 3, H, W), uint8. Raises ValueError for a damaged file."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             x = arrays["x"]

@@ -154,14 +154,14 @@ def scores_of_pairs(
     device: str = "cpu",
     on_image: Told = lambda done, total: None,
 ) -> dict[str, float | None]:
-    """{metric: mean over the pairs}; None where all pairs are equal and PSNR is infinite."""
+    """{metric: mean over the pairs, of clips over all their frames}; None where all are equal and PSNR is infinite."""
     found: dict[str, list[Tensor]] = {name: [] for name in metrics}
     done = 0
-    for a, b in pairs(candidate, reference, 64):
-        a, b = (to_model(x.to(device)) for x in (a, b))  # (B, 3, H, W)
+    for one, other in pairs(candidate, reference, 64):
+        a, b = (to_model(x.to(device)).flatten(0, -4) for x in (one, other))  # (B, 3, H, W), of clips (B F, 3, H, W)
         for name in metrics:
             found[name].append(OF_PAIRS[name](a, b).cpu())
-        done += len(a)
+        done += len(one)
         on_image(done, candidate.count)
     means = {name: torch.cat(values).double().mean() for name, values in found.items()}
     return {name: mean.item() if mean.isfinite() else None for name, mean in means.items()}

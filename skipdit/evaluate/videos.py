@@ -1,6 +1,6 @@
 """What a set of clips scores against a reference set: FVD, KVD, FID by frame, flicker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from skipdit.metrics.kvd import kvd
 from skipdit.networks.i3d import SHORTEST, watch
 from skipdit.networks.inception import look
 
+OF_CLIPS = ("fvd", "kvd", "frame_fid", "flicker")
 Told = Callable[[int, int], None]  # (clips done, clips in all)
 
 
@@ -22,9 +23,12 @@ def watched(clips: Tensor, on_clip: Told = lambda done, total: None) -> Tensor:
 
 
 def scores_of_videos(
-    candidate: Tensor, reference: Tensor, on_clip: Told = lambda done, total: None
+    candidate: Tensor,
+    reference: Tensor,
+    metrics: Sequence[str] = OF_CLIPS,
+    on_clip: Told = lambda done, total: None,
 ) -> dict[str, float]:
-    """Of clips (N, F, 3, H, W) and (M, F, 3, H, W), uint8, of equal length.
+    """Of clips (N, F, 3, H, W) and (M, F, 3, H, W), uint8, of equal length; `on_clip` tells of those seen by I3D.
 
     Raises ValueError for clips of another length or size: FVD depends on both.
     """
@@ -33,15 +37,26 @@ def scores_of_videos(
             f"clips are {tuple(candidate.shape[1:])}, the reference's {tuple(reference.shape[1:])}: FVD compares equal "
             "lengths and sizes alone: thin and resize one of them"
         )
+    found: dict[str, float] = {}
+    if {"fvd", "kvd"} & set(metrics):
+        found |= _seen_by_i3d(candidate, reference, metrics, on_clip)
+    if "frame_fid" in metrics:
+        found["frame_fid"] = fid(*(look(clips.flatten(0, 1)).pool for clips in (candidate, reference)))
+    if "flicker" in metrics:
+        found |= {"flicker": _flicker(candidate), "flicker_real": _flicker(reference)}
+    return found
+
+
+def _seen_by_i3d(candidate: Tensor, reference: Tensor, metrics: Sequence[str], on_clip: Told) -> dict[str, float]:
     total = len(candidate) + len(reference)
     seen = watched(candidate, lambda done, _: on_clip(done, total))
     known = watched(reference, lambda done, _: on_clip(len(candidate) + done, total))
-    distance = kvd(seen, known)
-    frames = [look(clips.flatten(0, 1)).pool for clips in (candidate, reference)]  # each (N F, 2048)
-    return {
-        "fvd": fvd(seen, known),
-        "kvd": distance.mean,
-        "frame_fid": fid(*frames),
-        "flicker": flicker(to_model(candidate)).mean().item(),
-        "flicker_real": flicker(to_model(reference)).mean().item(),
-    }
+    found = {"fvd": fvd(seen, known)} if "fvd" in metrics else {}
+    if "kvd" in metrics:
+        mean, deviation = kvd(seen, known)
+        found |= {"kvd": mean, "kvd_std": deviation} if deviation else {"kvd": mean}
+    return found
+
+
+def _flicker(clips: Tensor) -> float:
+    return flicker(to_model(clips)).mean().item()

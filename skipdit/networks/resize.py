@@ -18,7 +18,7 @@ def resized(images: Tensor, side: int) -> Tensor:
 
 
 def eight_bits(images: Tensor) -> Tensor:
-    """uint8 as it is; [-1, 1] -> 0 ... 255, (N, 3, H, W) float32."""
+    """uint8 as it is; [-1, 1] -> 0 ... 255, (..., 1 or 3, H, W) -> (..., 3, H, W) float32."""
     if images.dtype != torch.uint8:
         images = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
-    return images.float().expand(-1, 3, -1, -1)
+    return images.float().expand(*images.shape[:-3], 3, -1, -1)
