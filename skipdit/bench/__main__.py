@@ -57,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE.jsonl", help="append the records to this file, too")
     add("--repeats", type=int, default=Options.repeats, help="rounds that count (%(default)s)")
     add("--threads", type=int, help="threads of torch (its own choice)")
-    add("--model", default=Options.model, help="what speed and compile run: narrow, or a DiT such as DiT-XL/2")
+    add(
+        "--model",
+        default=Options.model,
+        help="what speed and compile run: narrow, narrow-video, DiT-XL/2, Latte-XL/2 ...",
+    )
     add("--steps", type=int, default=Options.steps, help="denoising steps of a sampling run (%(default)s)")
     add("--batch", type=int, nargs="+", default=Options.batch, help="one or several batch sizes (2)")
     add("--device", default=Options.device, help="cpu or cuda")

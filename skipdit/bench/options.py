@@ -8,17 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from skipdit.backbones.dit import SIZES, DiT
+from skipdit.backbones import dit, latte
+from skipdit.backbones.dit import DiT
+from skipdit.backbones.latte import Latte
 from skipdit.compile import compile_blocks
 from skipdit.core.check import whole
 from skipdit.results import Provenance, Record
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-MODELS: dict[str, Callable[..., DiT]] = {
+MODELS: dict[str, Callable[..., DiT | Latte]] = {
     "narrow": partial(DiT, depth=28, hidden_size=384, num_heads=6),  # as deep as DiT-XL/2, as wide as DiT-S/2
     "tiny": partial(DiT, input_size=8, depth=6, hidden_size=32, num_heads=2),
-    **SIZES,
+    "narrow-video": partial(Latte, depth=28, hidden_size=384, num_heads=6, input_size=16, num_frames=8),
+    "tiny-video": partial(Latte, input_size=8, depth=8, hidden_size=32, num_heads=2, num_frames=2),
+    **dit.SIZES,
+    **latte.SIZES,
 }
 
 
@@ -56,10 +61,12 @@ class Options:
         return Record(name, policy, figures, Provenance.here(dtype, batch, steps or self.steps, self.seed, self.device))
 
 
-def made(options: Options, skips: str | None = "replace") -> DiT:
+def made(options: Options, skips: str | None = "replace") -> DiT | Latte:
     """The model, with random weights wherever a fresh one has zeros: no block is the identity.
 
-    "DiT-XL/2" may be spelled DiT_XL_2, too. Raises ValueError for an unknown name, Skipped where the device is missing.
+    "DiT-XL/2" may be spelled DiT_XL_2, too, and "Latte-XL/2" likewise.
+
+    Raises ValueError for an unknown name, Skipped where the device is missing.
     """
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise Skipped(f"{options.model} in {options.dtype} needs a GPU, and torch finds no CUDA device here")
@@ -75,7 +82,7 @@ def made(options: Options, skips: str | None = "replace") -> DiT:
     return compiled(model.eval(), options.backend)
 
 
-def compiled(model: DiT, backend: str | None) -> DiT:
+def compiled(model: DiT | Latte, backend: str | None) -> DiT | Latte:
     """Compile what is below the switch, where a backend is named."""
     if backend is not None:
         compile_blocks(model, fullgraph=True, dynamic=False, backend=backend)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from skipdit.backbones.dit import DiT
+from skipdit.backbones.latte import Latte
 from skipdit.bench.options import DTYPES, Options, made
 from skipdit.bench.table import Goal
 from skipdit.core.attach import attach
@@ -14,6 +15,7 @@ from skipdit.core.report import Report
 from skipdit.methods.skip_cache import skip_cache
 from skipdit.metrics.latency import Latency, interleaved, ratio
 from skipdit.results import Record
+from skipdit.sample import shape_of
 
 GOALS = (Goal("of_ideal", at_least=0.97),)
 PLAIN, BARE = "uncached", "uncached, no branches"
@@ -24,7 +26,7 @@ def measure(options: Options, every: tuple[int, ...] = (1, 2, 3, 5)) -> list[Rec
 
     speedup        of the whole loop over the same model without a policy: the median over the rounds
     ideal          from FLOPs counted: what a machine bound by arithmetic alone would reach
-    over_plain     speed-up over a DiT of the same size without skip branches, uncached: it counts their price, too
+    over_plain     speed-up over a model of the same size without skip branches, uncached: it counts their price, too
 
     every=1 computes at every step: what an attached policy costs where it spares nothing.
     """
@@ -50,19 +52,21 @@ def measure(options: Options, every: tuple[int, ...] = (1, 2, 3, 5)) -> list[Rec
 
 
 def _loop(
-    model: DiT, policy: Policy | None, batch: int, options: Options, reports: dict[str, Report]
+    model: DiT | Latte, policy: Policy | None, batch: int, options: Options, reports: dict[str, Report]
 ) -> Callable[[], Tensor]:
     """A sampling loop in miniature: the clock is named and the model called as `skipdit.sample` does it."""
     generator = torch.Generator().manual_seed(options.seed)
-    side, channels = model.config.input_size, model.config.in_channels
-    noise = torch.randn(batch, channels, side, side, generator=generator).to(options.device)  # (B, C, H, W)
+    shape, channels = shape_of(model.config), model.config.in_channels
+    noise = torch.randn(batch, *shape, generator=generator).to(
+        options.device
+    )  # (B, C, H, W), of a Latte (B, F, C, H, W)
     y = (torch.arange(batch) % model.config.num_classes).to(options.device)
     times = torch.linspace(999, 0, options.steps).tolist()
     ts = [torch.full((batch,), t, device=options.device) for t in times]  # (B,) each
     dtype = DTYPES[options.dtype]
 
     def step(x: Tensor, t: Tensor) -> Tensor:
-        velocity = model(x.to(dtype), t, y).float()[:, :channels]  # (B, C, H, W)
+        velocity = model(x.to(dtype), t, y).float().narrow(-3, 0, channels)  # as x
         return x - velocity / options.steps
 
     @torch.no_grad()

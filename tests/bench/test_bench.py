@@ -35,6 +35,11 @@ def test_speed_measures_every_policy_against_its_ideal():
     assert uncached["ideal"] is None
 
 
+def test_speed_of_a_video_model():
+    found = by_policy(speed.measure(replace(TINY, model="tiny-video", steps=4), every=(2,)))
+    assert found["skip_cache(every=2)"]["ideal"] > 1
+
+
 def test_speed_on_the_path_of_a_gpu():
     """bfloat16, compiled blocks, two batch sizes: all of the GPU bench but the GPU."""
     options = replace(gpu.setting(TINY), model="tiny", device="cpu", backend="eager", batch=(1, 2), steps=4)
