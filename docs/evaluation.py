@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kept import by_efficientnet, by_inception
 from pages import fill
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from skipdit.aside import written_aside
 from skipdit.attach import attach
 from skipdit.backbones.dit import DiT
 from skipdit.catalog import parse
@@ -34,7 +33,6 @@ from skipdit.metrics.fid import fid
 from skipdit.metrics.precision_recall import precision_recall
 from skipdit.metrics.sfid import sfid
 from skipdit.metrics.statistics import Statistics, statistics
-from skipdit.networks.inception import Seen
 from skipdit.plan.fingerprint import fingerprint
 from skipdit.results import Provenance, Record, append, read, resumed
 from skipdit.sample import sample
@@ -111,25 +109,10 @@ def references(folder: Path) -> References:
     known = known.only(sorted(set(known.class_names) & set(config.class_names)))
     pictures = of_data(folder, known)
     training, held_out = (of_data(folder, part) for part in known.split())
-    both = [_seen(OUT / f"{name}.safetensors", part) for name, part in (("training", training), ("held-out", held_out))]
-    found = _kept(OUT / "features.safetensors", lambda: {"features": pooled(pictures)}, len(known))["features"]
+    parts = {"training": training, "held-out": held_out}
+    both = [by_inception(OUT / f"{name}.safetensors", part) for name, part in parts.items()]
+    found = by_efficientnet(OUT / "features.safetensors", pictures)
     return References(known, *(statistics(s.pool, s.spatial) for s in both), pictures, found)
-
-
-def _seen(path: Path, images: Images) -> Seen:
-    return Seen(**_kept(path, lambda: seen(images)._asdict(), images.count))
-
-
-def _kept(path: Path, make: Any, count: int) -> dict[str, Tensor]:
-    """Tensors in a file, made where it isn't there. Raises ValueError for one of other pictures."""
-    if not path.exists():
-        made = make()
-        with written_aside(path) as aside:
-            save_file(made, aside)
-    found = load_file(path)
-    if any(len(tensor) != count for tensor in found.values()):
-        raise ValueError(f"{path} was made of other pictures than these {count}: delete {path.parent}")
-    return found
 
 
 # ---- draw and score -------------------------------------------------------------------------------------------------

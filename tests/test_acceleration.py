@@ -1,0 +1,80 @@
+"""docs/acceleration.py: a record a mark, twins take turns, a stopped run goes on, the page and its plot."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from skipdit.results import Provenance, Record, read
+
+PATH = Path(__file__).parents[1] / "docs" / "acceleration.py"
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(PATH.parent)  # as for a script
+    spec = importlib.util.spec_from_file_location("acceleration", PATH)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "acceleration", module)
+    spec.loader.exec_module(module)
+    page = tmp_path / "training.md"
+    page.write_text(module.PAGE.read_text())
+    monkeypatch.setattr(module, "PAGE", page)
+    monkeypatch.setattr(module, "PICTURE", tmp_path / "a.png")
+    monkeypatch.setattr(module, "RECORDS", tmp_path / "a.jsonl")
+    return module
+
+
+def record(kind, seed, step, fid, seconds):
+    where = Provenance("c", "m", 2, "2", 1, "bf16", 64, 20, seed, "abc", "t")
+    figures = dict(kind=kind, step=step, fid=fid, kid=0.01, concept_top1=0.5, loss=0.1, seconds_a_step=seconds)
+    return Record(f"acceleration: {kind}, seed {seed}", "", {**figures, "images": 400}, where)
+
+
+def test_twins_take_turns_and_a_stopped_run_goes_on(script, monkeypatch, tmp_path):
+    asked = []
+
+    def trained(folder, kind, seed, mark, precision):
+        if len(asked) == 5:
+            asked.append("stop")
+            raise KeyboardInterrupt
+        asked.append((kind, seed, mark))
+        return tmp_path / f"{kind}-{seed}" / f"checkpoint-{mark}"
+
+    monkeypatch.setattr(script, "references", lambda folder: None)
+    monkeypatch.setattr(script, "trained", trained)
+    monkeypatch.setattr(script, "told", lambda out, mark: {})
+    monkeypatch.setattr(script, "judged", lambda at, against: {"fid": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        script.run(tmp_path, (1, 2), "no")
+    script.run(tmp_path, (1, 2), "no")
+    assert [(r.figures["kind"], r.provenance.seed, r.figures["step"]) for r in read(script.RECORDS)] == [
+        (kind, seed, mark) for mark in (1, 2) for seed in (0, 1) for kind in ("plain", "skip")
+    ]
+    asked.remove("stop")
+    assert len(asked) == 8
+
+
+def test_the_page_holds_the_marks_that_all_runs_reached(script):
+    records = [record(k, s, m, 100 / m + s, 1.2 if k == "skip" else 1.0)
+               for m in (1, 2) for s in (0, 1) for k in ("plain", "skip")]  # fmt: skip
+    script.report([*records, record("plain", 0, 4, 7.0, 1.0)])
+    page = script.PAGE.read_text()
+    assert "| 2 | 50.0 / 51.0 | 50.0 / 51.0 |" in page
+    assert "| 4 |" not in page
+    assert "1.20 times the plain DiT's" in page
+    assert script.PICTURE.exists()
+
+
+def test_a_run_is_trained_to_a_mark_and_on(script, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(script, "RUNS", tmp_path)
+    monkeypatch.setattr(script.subprocess, "run", lambda words, **_: said.append(words))
+    script.trained(Path("data"), "skip", 1, 2, "no")
+    assert "--resume" not in said[0]
+    (tmp_path / "skip-1").mkdir()
+    (tmp_path / "skip-1" / "metrics.jsonl").write_text('{"loss": 1, "samples_per_s": 64}\n' * 3)
+    script.trained(Path("data"), "skip", 1, 4, "no")
+    assert said[1][-1] == "--resume"
+    assert script.told(tmp_path / "skip-1", 3) == {"loss": 1, "seconds_a_step": 1}
