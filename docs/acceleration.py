@@ -46,7 +46,7 @@ RECORDS, PAGE, PICTURE = HERE / "records" / "acceleration.jsonl", HERE / "traini
 LABELS = HERE / "records" / "core_labels.txt"
 KINDS = {"plain": "none", "skip": "replace"}  # kind: its --skips
 SEEDS, MARKS = (0, 1), (200, 400, 800, 1200, 1600, 2400)
-IMAGES, STEPS, GUIDANCE, BATCH, DRAWN = 400, 20, 2.0, 64, 7  # drawn at each mark; DRAWN is the seed of that
+IMAGES, STEPS, GUIDANCE, BATCH, DRAWN = 256, 20, 2.0, 64, 7  # drawn at each mark; DRAWN is the seed of that
 LOOK = 100  # last steps, whose median time and mean loss are told
 PREFIX = "acceleration: "
 
