@@ -187,7 +187,7 @@ def draw(records: Sequence[Record]) -> None:
             for axes, scale in zip(panels, (1.0, scales[kind]), strict=True):
                 xs, ys = [scale * f["step"] for f in line], [f["fid"] for f in line]
                 axes.plot(
-                    xs, ys, ".-", color=colour, label=f"{kind}, seed {seed}", linestyle="-" if seed == 0 else "--"
+                    xs, ys, marker=".", color=colour, label=f"{kind}, seed {seed}", linestyle="-" if seed == 0 else "--"
                 )
     for axes, words in zip(panels, ("optimizer steps", "time, in steps of the plain DiT"), strict=True):
         axes.set(xlabel=words, xscale="log", yscale="log")

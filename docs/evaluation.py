@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from grid import study_of
+from grid_candidates import fit_corrections
 from kept import by_efficientnet, by_inception
 from pages import fill
 from torch import Tensor
@@ -130,12 +132,16 @@ def evaluate(folder: Path, images: int, out: Path, wanted: Sequence[Row], tell: 
     against = references(folder)
     for number, row in enumerate(todo, start=1):
         tell(f"{number} of {len(todo)}: {row.name}")
-        if (fitted := re.search(r"'(.+\.safetensors)'", row.policy)) and not Path(fitted[1]).exists():
-            tell(f"  left out: there is no {fitted[1]}; python docs/grid.py choose {row.model} fits it")
-            continue
+        fit(row)
         figures = {"images": images, "weights": prints[row.model], **scored(row, against, images)}
         where = Provenance.here("float32", BATCH, row.steps, SEED)
         append(out, [Record(PREFIX + row.name, row.policy, figures, where)])
+
+
+def fit(row: Row) -> None:
+    """A correction of the held feature is fitted as the grid fits it, where it isn't there."""
+    if (named := re.search(r"'(.+\.safetensors)'", row.policy)) and not Path(named[1]).exists():
+        fit_corrections(study_of(row.model, BATCH)[0], Path(named[1]).parent)
 
 
 def name_of(record: Record) -> str:

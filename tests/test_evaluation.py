@@ -61,13 +61,15 @@ def test_one_record_a_row_and_a_stopped_run_goes_on(script, monkeypatch, tmp_pat
     assert len(read(out)) == 6
 
 
-def test_a_fit_that_is_not_there_is_left_out_by_name(script, monkeypatch, tmp_path):
-    monkeypatch.setattr(script, "references", lambda folder: None)
-    told, out = [], tmp_path / "e.jsonl"
-    row = script.Row("fitted", policy="skip_correction('nowhere/x.safetensors', every=4)")
-    script.evaluate(tmp_path, 4, out, [row], told.append)
-    assert "left out: there is no nowhere/x.safetensors" in told[-1]
-    assert not out.exists()
+def test_a_correction_is_fitted_where_it_is_not_there(script, monkeypatch, tmp_path):
+    fitted = []
+    monkeypatch.setattr(script, "study_of", lambda model, pairs: (model, None))
+    monkeypatch.setattr(script, "fit_corrections", lambda study, folder: fitted.append((study, folder)))
+    there = tmp_path / "there.safetensors"
+    there.touch()
+    for name in ("x", "there"):
+        script.fit(script.Row("fitted", policy=f"skip_correction('{tmp_path}/{name}.safetensors', every=4)"))
+    assert fitted == [("emoji-skip", tmp_path)]
 
 
 def test_the_page_says_what_the_records_say(script):
