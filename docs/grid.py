@@ -53,8 +53,8 @@ def choose(model: str) -> None:
     folder = OUT / model
     folder.mkdir(parents=True, exist_ok=True)
     spellings = candidates(study, folder)
-    tried = {m: _tried(study, settings) for m, settings in tqdm(spellings.items(), desc=f"{model}: methods")}
-    _write(folder / "tried.json", tried)
+    found = {m: tried(study, settings) for m, settings in tqdm(spellings.items(), desc=f"{model}: methods")}
+    write_json(folder / "tried.json", found)
     choose_again(model)
 
 
@@ -71,10 +71,10 @@ def choose_again(model: str) -> None:
         best = {b: max(found, key=lambda one: one["psnr"]) for b, found in reach.items() if found}
         chosen[method] = {str(b): one["policy"] for b, one in best.items()}
         print(f"{method:18}" + "".join(f"  {b}x {speed[e['policy']]:.2f} {e['psnr']:.1f} dB" for b, e in best.items()))
-    _write(OUT / model / "chosen.json", chosen)
+    write_json(OUT / model / "chosen.json", chosen)
 
 
-def _tried(study: Study, spellings: list[str]) -> list[dict[str, Any]]:
+def tried(study: Study, spellings: list[str]) -> list[dict[str, Any]]:
     """PSNR of a method's settings, and how much of the ideal speed-up they reach."""
     full, study.reference = _timed(study)
     found = []
@@ -88,7 +88,7 @@ def _tried(study: Study, spellings: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _write(path: Path, said: Any) -> None:
+def write_json(path: Path, said: Any) -> None:
     with written_aside(path) as aside:
         aside.write_text(json.dumps(said, indent=1))
 
@@ -111,7 +111,7 @@ def draw(model: str, pairs: int, only: list[str]) -> None:
         for cell in cells:
             path = OUT / model / cell["slug"] / f"{number:03}.safetensors"
             if not path.exists():
-                _draw_one(_batch(study, number, cell["sampler"]), cell, path)
+                draw_one(_batch(study, number, cell["sampler"]), cell, path)
 
 
 def _cells(model: str) -> Iterator[dict[str, Any]]:
@@ -151,7 +151,7 @@ def _batch(study: Study, number: int, sampler: str) -> Study:
     return Study(study.model, study.labels[rows], styles, STEPS, GUIDANCE, sampler, study.seed + number)
 
 
-def _draw_one(study: Study, cell: dict[str, Any], path: Path) -> None:
+def draw_one(study: Study, cell: dict[str, Any], path: Path) -> None:
     policy = parse(cell["policy"]) if cell["policy"] else None
     seconds, images = _timed(study, policy, cell["steps"])
     ideal = study.run.report().ideal_speedup if study.run is not None else STEPS / cell["steps"]

@@ -71,16 +71,17 @@ def model_of(record: Record) -> str:
 
 
 def cells_of(folder: Path) -> list[Cell]:
-    full = {path.name: _read(path) for path in sorted((folder / "uncached").glob("[0-9]*.safetensors"))}
+    full = {path.name: read_drawn(path) for path in sorted((folder / "uncached").glob("[0-9]*.safetensors"))}
     cells = []
     for cell in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "uncached"):
-        drawn = {p.name: _read(p) for p in sorted(cell.glob("[0-9]*.safetensors")) if p.name in full}
+        drawn = {p.name: read_drawn(p) for p in sorted(cell.glob("[0-9]*.safetensors")) if p.name in full}
         if drawn:
             cells.append(_cell(drawn, full))
     return cells
 
 
-def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+def read_drawn(path: Path) -> tuple[Any, dict[str, Any]]:
+    """(pictures, what is said of them) of one file."""
     with safe_open(path, "pt") as file:
         return file.get_tensor("images"), json.loads(file.metadata()["cell"])
 

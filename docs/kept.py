@@ -1,4 +1,4 @@
-"""What networks see in a set of pictures, looked at once and kept in a file."""
+"""What networks see in a set of pictures or clips, looked at once and kept in a file."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,8 @@ from torch import Tensor
 from skipdit.aside import written_aside
 from skipdit.evaluate.images import Images
 from skipdit.evaluate.scores import pooled, seen
-from skipdit.networks.inception import Seen
+from skipdit.evaluate.videos import watched
+from skipdit.networks.inception import Seen, look
 
 
 def by_inception(path: Path, images: Images) -> Seen:
@@ -20,6 +21,17 @@ def by_inception(path: Path, images: Images) -> Seen:
 def by_efficientnet(path: Path, images: Images) -> Tensor:
     """What EfficientNet-Lite0 sees in them, (N, 1280). Raises ValueError where the file was made of other pictures."""
     return _kept(path, lambda: {"features": pooled(images)}, images.count)["features"]
+
+
+def by_i3d(path: Path, clips: Tensor) -> Tensor:
+    """I3D's logits (N, 400) of clips (N, F, 3, H, W) uint8."""
+    return _kept(path, lambda: {"logits": watched(clips)}, len(clips))["logits"]
+
+
+def by_inception_of_frames(path: Path, clips: Tensor) -> Tensor:
+    """What Inception sees in every second frame of clips (N, F, 3, H, W) uint8: (N F / 2, 2048)."""
+    frames = clips[:, ::2].flatten(0, 1)
+    return _kept(path, lambda: {"pool": look(frames).pool}, len(frames))["pool"]
 
 
 def _kept(path: Path, make: Callable[[], Mapping[str, Tensor]], count: int) -> dict[str, Tensor]:

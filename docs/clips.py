@@ -1,0 +1,200 @@
+"""What caching costs a set of clips: FVD and its kin on the shipped video twins, every method at twice the speed.
+
+    skipdit data animation && skipdit weights fetch alexnet inception i3d
+    python docs/clips.py choose                  # the best setting of each method at twice the speed, on 4 clips
+    python docs/clips.py draw                    # every clip, into out/clips; goes on where it was stopped
+    python docs/clips.py report data/animation   # docs/records/clips.jsonl and the table in docs/video.md
+
+Every label is drawn once, in batches of 5, with seeds that no setting was chosen on. Time is the processor's, one
+thread: every batch is drawn uncached and in every other way in turn, and a speed-up is the median of the ratios.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from grid import draw_one, tried, write_json
+from grid_report import read_drawn
+from kept import by_i3d, by_inception_of_frames
+from pages import fill
+from torch import Tensor
+from tqdm import tqdm
+
+from skipdit import from_pretrained
+from skipdit.bench.quality import judged, judges
+from skipdit.data import open_clips, to_model
+from skipdit.metrics.fid import fid
+from skipdit.metrics.flicker import flicker
+from skipdit.metrics.fvd import fvd
+from skipdit.metrics.kvd import kvd
+from skipdit.networks.resize import eight_bits
+from skipdit.plan.study import Study
+from skipdit.results import Provenance, Record, write
+
+HERE, OUT = Path(__file__).parent, Path("out/clips")
+RECORDS, PAGE = HERE / "records" / "clips.jsonl", HERE / "video.md"
+SKIP, PLAIN = "emoji-video-skip", "emoji-video-plain"
+BATCH, STEPS, GUIDANCE, SEED, CHOSEN_ON = 5, 50, 2.0, 1000, 4
+BUDGET = 2.0
+FEWER = {PLAIN: (25,), SKIP: (33, 25, 21, 18)}
+SHOWN = [f"skip_cache(every={n}, branch=1, hi=1000, lo=20)" for n in (2, 3, 4)]  # the paper's, whatever their speed
+SCALED = [tuple((round(t * s, 4), n) for t, n in ((0.08, 6), (0.16, 5), (0.24, 4), (0.32, 3), (0.4, 2), (1.0, 1)))
+          for s in (0.25, 0.5, 1, 2)]  # fmt: skip
+TRIED = {  # method: settings
+    "skip_forecast": [f"skip_forecast(every={n}, order=1)" for n in (2, 3, 4)],
+    "fora": [f"fora(every={n})" for n in (2, 3, 4)],
+    "pab": [f"pab(spatial={s}, temporal={t}, mlp={s}, hi=950, lo=20)" for s, t in ((2, 2), (2, 4), (3, 4), (4, 6))],
+    "adacache with MoReg": [f"adacache({codebook}, block=3, frame=1)" for codebook in SCALED],
+    "taylorseer lite": [f"taylorseer(every={n}, order=1, lite=True)" for n in (2, 3)],
+    "barycentric": [f"barycentric(every={n}, keep=3)" for n in (2, 3)],
+    "delta_dit": [f"delta_dit(every={n}, blocks=7)" for n in (2, 3)],
+    "first_block": [f"first_block(threshold={t})" for t in (0.06, 0.1, 0.15, 0.22, 0.32)],
+    "dbcache": [f"dbcache(threshold={t}, front=1, warmup=4, order=1)" for t in (0.06, 0.1, 0.15, 0.22, 0.32)],
+    "teacache": [f"teacache(threshold={t})" for t in (0.03, 0.06, 0.1, 0.15)],
+}
+
+
+def study_of(model: Any, labels: list[int], seed: int) -> Study:
+    return Study(model, labels, None, STEPS, GUIDANCE, "ddim", seed)
+
+
+# ---- choose ---------------------------------------------------------------------------------------------------------
+
+
+def choose() -> None:
+    """Write {method: spelling} to out/clips/chosen.json: of the settings that reach the budget, the nearest one."""
+    model = from_pretrained(SKIP).eval()
+    classes = model.config.num_classes
+    study = study_of(model, [k * classes // CHOSEN_ON for k in range(CHOSEN_ON)], 0)
+    found = {method: tried(study, settings) for method, settings in tqdm(TRIED.items(), desc="methods")}
+    every = [one for settings in found.values() for one in settings]
+    shares = {k: median(one["share"] for one in every if one["kind"] == k) for k in {one["kind"] for one in every}}
+    chosen = {}
+    for method, settings in found.items():
+        reach = [one for one in settings if one["ideal"] * shares[one["kind"]] >= BUDGET]
+        if reach:
+            chosen[method] = max(reach, key=lambda one: one["psnr"])["policy"]
+        print(method, chosen.get(method, f"reaches {BUDGET:g} with no setting"))
+    write_json(OUT / "tried.json", found)
+    write_json(OUT / "chosen.json", chosen)
+
+
+# ---- draw -----------------------------------------------------------------------------------------------------------
+
+
+def cells(model: str) -> Iterator[dict[str, Any]]:
+    """All that is drawn of a model, the uncached clips first."""
+
+    def cell(name: str, slug: str, policy: str = "", steps: int = STEPS) -> dict[str, Any]:
+        return {"name": name, "slug": slug, "policy": policy, "steps": steps, "sampler": "ddim"}
+
+    yield cell("uncached", "uncached")
+    yield from (cell(f"{steps} steps", f"ddim-{steps}", steps=steps) for steps in FEWER[model])
+    if model == SKIP:
+        yield from (cell(f"Skip-Cache N = {n}", f"n-{n}", policy) for n, policy in zip((2, 3, 4), SHOWN, strict=True))
+        chosen = json.loads((OUT / "chosen.json").read_text())
+        yield from (cell(method, method.replace(" ", "-"), policy) for method, policy in chosen.items())
+
+
+def draw() -> None:
+    """A file a cell and batch; both models take turns, too."""
+    models = {name: from_pretrained(name).eval() for name in (SKIP, PLAIN)}
+    classes = models[SKIP].config.num_classes
+    for number, start in enumerate(tqdm(range(0, classes, BATCH), desc=f"batches of {BATCH}")):
+        labels = list(range(start, min(start + BATCH, classes)))
+        for name, model in models.items():
+            for cell in cells(name):
+                path = OUT / name / cell["slug"] / f"{number:03}.safetensors"
+                if not path.exists():
+                    draw_one(study_of(model, labels, SEED + number), cell, path)
+
+
+# ---- report ---------------------------------------------------------------------------------------------------------
+
+COLUMNS = {
+    "measured": ("speedup", ".2f"), "ideal": ("ideal_speedup", ".2f"), "FVD": ("fvd", ".0f"), "KVD": ("kvd", ".2f"),
+    "FID by frame": ("frame_fid", ".1f"), "flicker": ("flicker", ".2f"), "PSNR, dB": ("psnr", ".1f"),
+    "LPIPS": ("lpips", ".4f"),
+}  # fmt: skip
+
+
+def report(folder: Path) -> None:
+    """Score what was drawn, write the records and put the table into the page."""
+    model = from_pretrained(SKIP)
+    config, names = model.config, judges(model)
+    real = open_clips(folder, config.input_size, config.num_frames).only(list(config.class_names)).x
+    records = []
+    for name in (PLAIN, SKIP):
+        full = read_all(OUT / name / "uncached")
+        for cell in cells(name):
+            found = read_all(OUT / name / cell["slug"])
+            figures = {"model": name, "clips": len(real), **of_set(OUT / name / cell["slug"], found, real)}
+            figures |= against(found, full, names) if cell["slug"] != "uncached" else dict.fromkeys(("psnr", "lpips"))
+            ratios = [a["seconds"] / b["seconds"] for (_, a), (_, b) in zip(full, found, strict=True)]
+            figures |= {"speedup": median(ratios), "ideal_speedup": fmean(said["ideal"] for _, said in found)}
+            where = Provenance(**found[0][1]["provenance"])
+            records.append(Record(f"{name}: {cell['name']}", cell["policy"], figures, where))
+    write(RECORDS, records)
+    fill(PAGE, {"clips": table(records, flicker(to_model(real)).mean().item())})
+
+
+def read_all(folder: Path) -> list[tuple[Tensor, dict[str, Any]]]:
+    """(clips, what is said of them), batch by batch."""
+    return [read_drawn(path) for path in sorted(folder.glob("[0-9]*.safetensors"))]
+
+
+def of_set(folder: Path, drawn: list[tuple[Tensor, Any]], real: Tensor) -> dict[str, float]:
+    clips = eight_bits(torch.cat([clips for clips, _ in drawn])).to(torch.uint8)  # (N, F, 3, H, W)
+    motion, known = by_i3d(folder / "i3d", clips), by_i3d(OUT / "real-i3d", real)
+    frames, stills = by_inception_of_frames(folder / "frames", clips), by_inception_of_frames(OUT / "real-frames", real)
+    return {
+        "fvd": fvd(motion, known),
+        "kvd": kvd(motion, known).mean,
+        "frame_fid": fid(frames, stills),
+        "flicker": flicker(to_model(clips)).mean().item(),
+    }
+
+
+def against(drawn: list[tuple[Tensor, Any]], full: list[tuple[Tensor, Any]], names: Any) -> dict[str, float | None]:
+    """PSNR and LPIPS to the uncached clips, the mean over frames and clips."""
+    found = [judged(names, a, b) for (a, _), (b, _) in zip(drawn, full, strict=True)]
+    return {name: fmean(v for one in found for v in one[name]) if name in names else None for name in ("psnr", "lpips")}
+
+
+def table(records: list[Record], real_flicker: float) -> str:
+    lines = ["| | setting | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for record in records:
+        f = record.figures
+        cells = ["" if f[key] is None else f"{f[key]:{form}}" for key, form in COLUMNS.values()]
+        setting = f"`{record.policy}`" if record.policy else f"{record.provenance.steps} steps"
+        lines.append(f"| {record.name} | {setting} | " + " | ".join(cells) + " |")
+    where = records[0].provenance
+    lines.append(
+        f"\n{records[0].figures['clips']} clips a row; the real ones flicker by {real_flicker:.2f}. `{where.command}`,"
+        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype}, batches of {where.batch},"
+        f" {where.commit}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+# ---- main -----------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("choose", "draw", "report"))
+    parser.add_argument("data", nargs="?", type=Path, default=Path("data/animation"))
+    said = parser.parse_args()
+    torch.set_num_threads(1)
+    if said.what == "report":
+        report(said.data)
+    else:
+        {"choose": choose, "draw": draw}[said.what]()
+
+
+if __name__ == "__main__":
+    main()
