@@ -1,5 +1,6 @@
 """skipdit eval: score a folder of images or clips, or a model, against a reference."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,47 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from skipdit.cli.options import Device, Guidance, Sampler, Threads
+from skipdit.cli.scored import ALONE, CLIPS, LABELLED, MEANING, PAIRS, SETS, fitting, named, scores
 from skipdit.cli.terminal import err, examples, out, print_json, progress
-
-SETS = ("fid", "sfid", "kid", "precision_recall", "density_coverage")
-CLIPS = ("fvd", "kvd", "frame_fid", "flicker")
-ALONE = ("inception_score",)
-LABELLED = ("concept_accuracy", "image_text")
-PAIRS = ("psnr", "ssim", "lpips", "dists")
-MEANING = {  # figure: what is good
-    "fid": "lower is nearer, 0 for equal sets",
-    "sfid": "lower is nearer, of where things are",
-    "kid": "0 on average for samples of one distribution",
-    "kid_std": "deviation of kid over its subsets",
-    "precision": "share of these that look like the reference",
-    "recall": "share of the reference that could be among these",
-    "density": "near 1 or more where these lie among the reference",
-    "coverage": "share of the reference that has one of these nearby",
-    "is_efficientnet_lite0": "Inception Score by EfficientNet-Lite0; higher is surer and more varied",
-    "is_std": "deviation of it over ten splits",
-    "concept_top1": "share whose nearest real picture, to EfficientNet-Lite0, has the label that was drawn",
-    "concept_top5": "share with that label among the five nearest",
-    "concept_real_top1": "the same of the real pictures, each against the others",
-    "concept_real_top5": "",
-    "concepts": "labels to choose from: chance is one in so many",
-    "image_text": "mean cosine of an image and its label, by our own heads; higher is nearer",
-    "text_r1": "share whose own label is the nearest text",
-    "text_r5": "share with it among the five nearest",
-    "text_r10": "... among the ten nearest",
-    "image_text_real": "image_text of the real pictures",
-    "text_real_r1": "text_r1 of the real pictures",
-    "captions": "labels to choose from: chance is one in so many",
-    "fvd": "Fréchet distance in I3D's logits; lower is nearer, for equal counts and lengths alone",
-    "kvd": "0 on average for samples of one distribution, of few clips, too",
-    "kvd_std": "deviation of kvd over its subsets",
-    "frame_fid": "fid of all frames",
-    "flicker": "mean change from frame to frame in 8-bit steps, motion included",
-    "flicker_real": "that of the reference",
-    "psnr": "dB, of pairs",
-    "ssim": "1 for equal pairs",
-    "lpips": "0 for equal pairs",
-    "dists": "0 for equal pairs",
-}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -116,7 +78,9 @@ def evaluate(
     are kept in shards: the same command goes on where it was interrupted. The networks come with skipdit weights fetch.
     A video model's clips are scored by FVD and its kin.
     """
-    wanted = _wanted(metrics, reference, save)
+    wanted = named(metrics)
+    if reference is None and save is None:
+        raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
     import torch
 
     from skipdit.evaluate.generate import Drawing, drawing_of
@@ -127,30 +91,15 @@ def evaluate(
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
     form = (size, frames, interval)
     with progress(quiet=as_json) as bar:
-        drawn, known = _drawn(images, reference, folder, count, part, form, drawing, device, bar)
+        fits = partial(fitting, wanted, reference, save)
+        drawn, known = _drawn(images, reference, folder, count, part, form, drawing, device, bar, fits)
         if drawn is None:
             err().print(
                 f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored", soft_wrap=True
             )
             return
-        if drawn.frames is None:
-            figures, words = _scores(drawn, known or reference, wanted or list(SETS), save, device, bar)
-        else:
-            figures, words = _scores_of_clips(drawn, known, wanted, save, device, bar)
+        figures, words = scores(drawn, known or reference, fits(drawn.frames, known), save, device, bar)
     _print(figures, words, drawn.folder, drawing_of(drawn.folder), device, as_json)
-
-
-def _wanted(metrics: str | None, reference: Path | None, save: Path | None) -> list[str]:
-    """The metrics that were named; none where that is left to what is judged."""
-    names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
-    for name in names:
-        if name not in (*SETS, *ALONE, *LABELLED, *CLIPS, *PAIRS):
-            known = f"of sets there are {', '.join(SETS + ALONE)}; of labels {', '.join(LABELLED)}; of clips "
-            known += f"{', '.join(CLIPS)}; of pairs {', '.join(PAIRS)}"
-            raise ValueError(f"no metric {name!r}: {known}")
-    if reference is None and save is None:
-        raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
-    return names
 
 
 def _drawn(
@@ -163,8 +112,12 @@ def _drawn(
     drawing: Any,
     device: str,
     bar: Any,
+    fits: Callable[[int | None, Any], object],
 ) -> tuple[Any, Any]:
-    """(the images, the reference if it is a folder): opened, or drawn by a model; None after one part of several."""
+    """(the images, the reference if it is a folder): opened, or drawn by a model; None after one part of several.
+
+    `fits` is asked before anything is drawn: frames of a clip or None, the reference.
+    """
     from skipdit.backbones.dit import shipped
     from skipdit.cli.ours import ours
     from skipdit.evaluate.generate import generate
@@ -188,6 +141,7 @@ def _drawn(
         drawn = f"clips of {length} frames" if length else "pictures"
         raise ValueError(f"{images} draws {drawn}, so --frames {frames} can't be had: leave it out")
     known = _opened(reference, side, length, interval)
+    fits(length, known)
     known = known and known.known_to(model)
     like, which = known and known.labelled, _part(part)
     task = bar.add_task("drawing", total=count)
@@ -207,101 +161,6 @@ def _part(said: str | None) -> tuple[int, int]:
     if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
         raise ValueError(f"--part {said} is none: give I/N with I from 0 to N - 1, such as 0/4")
     return int(number), int(of)
-
-
-def _teller(bar: Any, what: str, total: int) -> Any:
-    task = bar.add_task(what, total=total)
-    return lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _scores(
-    candidate: Any,
-    reference: Any,
-    wanted: list[str],
-    save: Path | None,
-    device: str,
-    bar: Any,
-) -> tuple[dict[str, Any], str]:
-    """(figures, the reference in words); the reference is a set of images, the path of statistics, or None."""
-    from skipdit.evaluate.scores import scores_of_pairs, scores_of_sets, summarised
-    from skipdit.metrics.statistics import load_statistics, save_statistics
-
-    teller = partial(_teller, bar)
-    if strange := [name for name in wanted if name in CLIPS]:
-        raise ValueError(f"{strange[0]} is of clips, and {candidate.folder} holds images; --frames N reads videos")
-    wanted = wanted if reference else []
-    figures: dict[str, Any] = {"images": candidate.count}
-    of_sets, of_pairs = ([name for name in wanted if name in known] for known in (SETS, PAIRS))
-    known = None if reference is None or isinstance(reference, Path) else reference
-    if of_pairs:
-        if known is None:
-            raise ValueError(f"{', '.join(of_pairs)} compare pairs: the reference must be a folder, not {reference}")
-        figures |= scores_of_pairs(candidate, known, of_pairs, device, teller("pairs", candidate.count))
-    if {*ALONE, *LABELLED} & set(wanted):
-        figures |= _classified(candidate, known, wanted, device, teller)
-    if of_sets or save:
-        stats = load_statistics(reference) if of_sets and known is None else None
-        found = summarised(candidate, device, teller("looking", candidate.count))
-        if save:
-            save_statistics(found, save)
-        if of_sets:
-            against = summarised(known, device, teller("reference", known.count)) if known else stats
-            assert against is not None
-            figures["reference_images"] = against.count
-            figures |= scores_of_sets(found, against, of_sets)
-            return figures, f"{known.folder if known else reference} ({against.source})"
-    return figures, str(known.folder if known else reference or save)
-
-
-def _scores_of_clips(
-    candidate: Any, reference: Any, wanted: list[str], save: Path | None, device: str, bar: Any
-) -> tuple[dict[str, Any], str]:
-    """(figures, the reference in words) of clips; the reference must be a folder of clips, too."""
-    import torch
-
-    from skipdit.evaluate.scores import scores_of_pairs
-    from skipdit.evaluate.videos import scores_of_videos
-
-    if save or reference is None or reference.frames is None:
-        raise ValueError(
-            f"{candidate.folder} holds clips: REFERENCE must be a folder of clips, and --save is of images"
-        )
-    wanted = wanted or list(CLIPS)
-    if strange := [name for name in wanted if name not in (*CLIPS, *PAIRS)]:
-        raise ValueError(f"{strange[0]} is of images, not of clips: there are {', '.join(CLIPS + PAIRS)}")
-    of_sets, of_pairs = ([name for name in wanted if name in known] for known in (CLIPS, PAIRS))
-    figures: dict[str, Any] = {"images": candidate.count, "frames": candidate.frames}
-    if of_pairs:
-        figures |= scores_of_pairs(candidate, reference, of_pairs, device, _teller(bar, "pairs", candidate.count))
-    if of_sets:
-        clips, real = (torch.cat(list(each.batches(64))).to(device) for each in (candidate, reference))
-        figures["reference_images"] = len(real)
-        watching = _teller(bar, "watching", len(clips) + len(real))
-        figures |= scores_of_videos(clips, real, of_sets, watching)
-    return figures, str(reference.folder)
-
-
-def _classified(candidate: Any, reference: Any, wanted: list[str], device: str, teller: Any) -> dict[str, float]:
-    """What is said of EfficientNet-Lite0's features; the reference is a set of images or None."""
-    from skipdit.evaluate.scores import labels_of, pooled, score_alone, scores_of_captions, scores_of_concepts
-
-    labelled: Any = reference if reference is not None and reference.labels is not None else None
-    if "concept_accuracy" in wanted:
-        if reference is None:
-            raise ValueError("concept_accuracy compares labels: the reference must be a folder that skipdit data built")
-        labels_of(reference)
-    if set(LABELLED) & set(wanted):
-        labels_of(candidate)  # now, not after an hour
-    found = pooled(candidate, device, teller("classifying", candidate.count))
-    figures = score_alone(found) if "inception_score" in wanted else {}
-    known: Any = None
-    if labelled is not None and set(LABELLED) & set(wanted):
-        known = pooled(labelled, device, teller("classifying the reference", labelled.count))
-    if "concept_accuracy" in wanted:
-        figures |= scores_of_concepts(candidate, found, labelled, known)
-    if "image_text" in wanted:
-        figures |= scores_of_captions(candidate, found, labelled, known, device)
-    return figures
 
 
 def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, device: str, as_json: bool) -> None:

@@ -99,10 +99,13 @@ def test_what_does_not_fit_clips_is_said(latte, clips, videos, tmp_path):
     for arguments, words in (
         ((latte, clips, "--frames", 4), "draws clips of 2 frames, so --frames 4 can't be had"),
         (("emoji-skip", clips, "--frames", 4), "draws pictures, so --frames 4"),
-        ((clips, clips, "--metrics", "fid"), "fid is of images, not of clips"),
-        ((clips, tmp_path / "s.safetensors"), "REFERENCE must be a folder of clips"),
-        ((clips, "--save", tmp_path / "s.safetensors"), "--save is of images"),
+        ((clips, clips, "--metrics", "fid"), "fid is not of clips: there are fvd"),
+        ((clips, tmp_path / "s.safetensors"), "judged against a folder of clips"),
+        ((clips, "--save", tmp_path / "s.safetensors"), "without --save"),
         ((videos, videos, "--frames", 2), "say the size"),
+        (("emoji-skip", clips), "holds clips, and what is judged are images"),
+        ((latte, clips, "--metrics", "fid"), "fid is not of clips"),
+        (("emoji-skip", clips, "--metrics", "fvd"), "fvd is not of images"),
         ((clips, clips, "--frames", 3), "frames=3 must divide"),
     ):
         assert words in call("eval", *arguments, code=2).stderr, arguments
