@@ -23,7 +23,7 @@ from skipdit.cli import (
     tune,
     weights,
 )
-from skipdit.cli.terminal import complain, examples
+from skipdit.cli.terminal import complain, examples, flowing
 
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
 REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
@@ -99,6 +99,9 @@ evaluate.add_to(app)
 bench.add_to(app)
 report.add_to(app)
 weights.add_to(app)
+for group in (app, *(added.typer_instance for added in app.registered_groups if added.typer_instance)):
+    for command in group.registered_commands:
+        command.help = flowing(command.callback)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What every command shares: where it prints, how a progress bar looks, how examples are shown."""
 
+import inspect
 import json
 import sys
 from typing import Any
@@ -43,6 +44,11 @@ def progress(*fields: str, quiet: bool = False) -> Progress:
 def print_json(value: Any) -> None:
     """One JSON document, on one line: the last of standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def flowing(command: Any) -> str:
+    """A command's docstring with the lines of each paragraph joined: the terminal breaks them where it ends."""
+    return "\n\n".join(" ".join(text.split()) for text in (inspect.getdoc(command) or "").split("\n\n"))
 
 
 def examples(*commands: str) -> str:

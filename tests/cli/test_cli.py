@@ -68,6 +68,11 @@ def test_help_is_instant_and_imports_no_torch():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+def test_help_breaks_lines_where_the_terminal_ends():
+    text = " ".join(CliRunner().invoke(app, ["eval", "--help"], env={"COLUMNS": "300"}).output.split("\n"))
+    assert "evenly otherwise. Its images are kept in shards: the same command goes on" in text
+
+
 @pytest.mark.parametrize(
     "command", ["", "demo", "sample", "train", "data", "convert", "inspect", "methods", "bench", "report", "probe"]
 )
