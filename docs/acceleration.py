@@ -11,14 +11,11 @@ to an end than another. What is judged is the averaged model.
 """
 
 import argparse
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import matplotlib
@@ -26,6 +23,7 @@ import torch
 from kept import by_efficientnet, by_inception
 from pages import fill
 from torch import Tensor
+from trained import told, trained
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -47,7 +45,6 @@ LABELS = HERE / "records" / "core_labels.txt"
 KINDS = {"plain": "none", "skip": "replace"}  # kind: its --skips
 SEEDS, MARKS = (0, 1), (200, 400, 800, 1200, 1600, 2400)
 IMAGES, STEPS, GUIDANCE, BATCH, DRAWN = 256, 20, 2.0, 64, 7  # drawn at each mark; DRAWN is the seed of that
-LOOK = 100  # last steps, whose median time and mean loss are told
 PREFIX = "acceleration: "
 
 
@@ -60,8 +57,9 @@ def run(folder: Path, marks: Sequence[int], precision: str) -> None:
         if (name, mark) in done:
             continue
         print(f"{name}: to step {mark}", flush=True)
-        at = trained(folder, kind, seed, mark, precision)
-        figures = {"kind": kind, "step": mark, **told(at.parent, mark), **judged(at, against)}
+        words = ["--data", folder, "--labels", LABELS, "--skips", KINDS[kind], "--seed", seed, "--precision", precision]
+        at = trained(RUNS / f"{kind}-{seed}", mark, words)
+        figures = {"kind": kind, "step": mark, **told(at.parent, mark, BATCH), **judged(at, against)}
         where = Provenance.here(precision, BATCH, STEPS, seed)
         append(RECORDS, [Record(name, "", figures, where)])
 
@@ -81,25 +79,6 @@ def references(folder: Path) -> References:
     pictures = of_data(folder, data)
     kept = (by_inception(OUT / "real.safetensors", pictures), by_efficientnet(OUT / "features.safetensors", pictures))
     return References(data, pictures, *kept)
-
-
-def trained(folder: Path, kind: str, seed: int, mark: int, precision: str) -> Path:
-    """The checkpoint of a run at a mark, trained up to it where it isn't there."""
-    out = RUNS / f"{kind}-{seed}"
-    at = out / f"checkpoint-{mark:07}"
-    if not at.exists():
-        say = ["train", "--data", folder, "--labels", LABELS, "--out", out, "--skips", KINDS[kind], "--seed", seed]
-        say += ["--steps", mark, "--decay", 0, "--save-every", 10**6, "--keep", 2, "--threads", 1]
-        say += ["--precision", precision, *(["--resume"] if (out / "metrics.jsonl").exists() else [])]
-        subprocess.run([sys.executable, "-m", "skipdit.cli", *map(str, say)], check=True, stdout=subprocess.DEVNULL)
-    return at
-
-
-def told(out: Path, mark: int) -> dict[str, float]:
-    """Loss and seconds a step, of the steps up to a mark."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()[:mark]]
-    seconds = median(BATCH / line["samples_per_s"] for line in lines[1:])  # the first one warms up
-    return {"loss": fmean(line["loss"] for line in lines[-LOOK:]), "seconds_a_step": seconds}
 
 
 def judged(at: Path, against: References) -> dict[str, float]:

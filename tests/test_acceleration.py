@@ -35,16 +35,16 @@ def record(kind, seed, step, fid, seconds):
 def test_twins_take_turns_and_a_stopped_run_goes_on(script, monkeypatch, tmp_path):
     asked = []
 
-    def trained(folder, kind, seed, mark, precision):
+    def trained(out, mark, words):
         if len(asked) == 5:
             asked.append("stop")
             raise KeyboardInterrupt
-        asked.append((kind, seed, mark))
-        return tmp_path / f"{kind}-{seed}" / f"checkpoint-{mark}"
+        asked.append((out.name, mark))
+        return out / f"checkpoint-{mark}"
 
     monkeypatch.setattr(script, "references", lambda folder: None)
     monkeypatch.setattr(script, "trained", trained)
-    monkeypatch.setattr(script, "told", lambda out, mark: {})
+    monkeypatch.setattr(script, "told", lambda out, mark, batch: {})
     monkeypatch.setattr(script, "judged", lambda at, against: {"fid": 1.0})
     with pytest.raises(KeyboardInterrupt):
         script.run(tmp_path, (1, 2), "no")
@@ -68,13 +68,14 @@ def test_the_page_holds_the_marks_that_all_runs_reached(script):
 
 
 def test_a_run_is_trained_to_a_mark_and_on(script, monkeypatch, tmp_path):
-    said = []
-    monkeypatch.setattr(script, "RUNS", tmp_path)
-    monkeypatch.setattr(script.subprocess, "run", lambda words, **_: said.append(words))
-    script.trained(Path("data"), "skip", 1, 2, "no")
-    assert "--resume" not in said[0]
-    (tmp_path / "skip-1").mkdir()
-    (tmp_path / "skip-1" / "metrics.jsonl").write_text('{"loss": 1, "samples_per_s": 64}\n' * 3)
-    script.trained(Path("data"), "skip", 1, 4, "no")
-    assert said[1][-1] == "--resume"
-    assert script.told(tmp_path / "skip-1", 3) == {"loss": 1, "seconds_a_step": 1}
+    import trained
+
+    said, run = [], tmp_path / "run"
+    monkeypatch.setattr(trained.subprocess, "run", lambda words, **_: said.append(words))
+    trained.trained(run, 2, ["--seed", 1], first=["--init", "emoji-skip"])
+    assert said[0][6:10] == ["--seed", "1", "--init", "emoji-skip"]
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"loss": 1, "samples_per_s": 64}\n' * 3)
+    trained.trained(run, 4, ["--seed", 1], first=["--init", "emoji-skip"])
+    assert said[1][6:9] == ["--seed", "1", "--resume"]
+    assert trained.told(run, 3, 64) == {"loss": 1, "seconds_a_step": 1}
