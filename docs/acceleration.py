@@ -46,21 +46,23 @@ KINDS = {"plain": "none", "skip": "replace"}  # kind: its --skips
 SEEDS, MARKS = (0, 1), (200, 400, 800, 1200, 1600, 2400)
 IMAGES, STEPS, GUIDANCE, BATCH, DRAWN = 256, 20, 2.0, 64, 7  # drawn at each mark; DRAWN is the seed of that
 PREFIX = "acceleration: "
+DTYPES = {"bf16": "bfloat16", "no": "float32"}  # of Accelerate's words
 
 
 def run(folder: Path, marks: Sequence[int], precision: str) -> None:
     """Train to each mark and judge there: all four runs reach a mark before one goes on to the next."""
     against = references(folder)
-    done = {(r.name, r.figures["step"]) for r in resumed(RECORDS)}
+    dtype = DTYPES[precision]
+    done = {(r.name, r.figures["step"], r.provenance.dtype) for r in resumed(RECORDS)}
     for mark, seed, kind in ((m, s, k) for m in marks for s in SEEDS for k in KINDS):
         name = f"{PREFIX}{kind}, seed {seed}"
-        if (name, mark) in done:
+        if (name, mark, dtype) in done:
             continue
         print(f"{name}: to step {mark}", flush=True)
         words = ["--data", folder, "--labels", LABELS, "--skips", KINDS[kind], "--seed", seed, "--precision", precision]
-        at = trained(RUNS / f"{kind}-{seed}", mark, words)
+        at = trained(RUNS / precision / f"{kind}-{seed}", mark, words)
         figures = {"kind": kind, "step": mark, **told(at.parent, mark, BATCH), **judged(at, against)}
-        where = Provenance.here(precision, BATCH, STEPS, seed)
+        where = Provenance.here(dtype, BATCH, STEPS, seed)
         append(RECORDS, [Record(name, "", figures, where)])
 
 
@@ -115,23 +117,23 @@ def report(records: Sequence[Record]) -> None:
     fill(PAGE, {"acceleration": table(records)})
 
 
-def at(records: Sequence[Record], mark: int) -> dict[tuple[str, int], dict[str, Any]]:
+def figures_at(records: Sequence[Record], mark: int) -> dict[tuple[str, int], dict[str, Any]]:
     """{(kind, seed): figures} at a mark."""
     return {(r.figures["kind"], r.provenance.seed): r.figures for r in records if r.figures["step"] == mark}
 
 
-def whole(records: Sequence[Record]) -> Iterator[int]:
+def reached_by_all(records: Sequence[Record]) -> Iterator[int]:
     """The marks that all runs have reached."""
     for mark in sorted({r.figures["step"] for r in records}):
-        if len(at(records, mark)) == len(KINDS) * len(SEEDS):
+        if len(figures_at(records, mark)) == len(KINDS) * len(SEEDS):
             yield mark
 
 
 def table(records: Sequence[Record]) -> str:
     lines = ["| step | " + " | ".join(f"{name}, {kind}" for name in COLUMNS for kind in KINDS) + " |"]
     lines += ["|---" * (1 + len(KINDS) * len(COLUMNS)) + "|"]
-    for mark in whole(records):
-        here = at(records, mark)
+    for mark in reached_by_all(records):
+        here = figures_at(records, mark)
         cells = [
             " / ".join(f"{here[kind, seed][key]:{form}}" for seed in SEEDS)
             for key, form in COLUMNS.values()
@@ -142,7 +144,7 @@ def table(records: Sequence[Record]) -> str:
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['images']} images a figure, {where.steps} DDIM steps, guidance"
         f" {GUIDANCE:g}. A step takes the Skip-DiT {price(records):.2f} times the plain DiT's (median)."
-        f" `{where.command}`, {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype} training,"
+        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype} training,"
         f" {where.commit}."
     )
     return "\n".join(lines) + "\n"
@@ -150,7 +152,7 @@ def table(records: Sequence[Record]) -> str:
 
 def price(records: Sequence[Record]) -> float:
     """Seconds a step of the Skip-DiT over the plain DiT's, median over seeds and marks."""
-    here = [at(records, mark) for mark in whole(records)]
+    here = [figures_at(records, mark) for mark in reached_by_all(records)]
     return median(
         one["skip", seed]["seconds_a_step"] / one["plain", seed]["seconds_a_step"] for one in here for seed in SEEDS
     )
@@ -188,7 +190,10 @@ def main() -> None:
     said = parser.parse_args()
     torch.set_num_threads(1)
     if said.what == "report":
-        return report(resumed(RECORDS))
+        records = resumed(RECORDS)
+        if not list(reached_by_all(records)):
+            parser.error(f"{RECORDS} holds no mark that all runs have reached: python docs/acceleration.py run")
+        return report(records)
     run(said.data, said.marks, said.precision)
 
 

@@ -17,7 +17,8 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from grid import draw_one, tried, write_json
+from grid import best_of, draw_one, tried, write_json
+from grid_candidates import CODEBOOK
 from grid_report import read_drawn
 from kept import by_i3d, by_inception_of_frames
 from pages import fill
@@ -42,8 +43,7 @@ BATCH, STEPS, GUIDANCE, SEED, CHOSEN_ON = 5, 50, 2.0, 1000, 4
 BUDGET = 2.0
 FEWER = {PLAIN: (25,), SKIP: (33, 25, 21, 18)}
 SHOWN = {n: f"skip_cache(every={n}, branch=1, hi=1000, lo=20)" for n in (2, 3, 4)}  # whatever their speed
-SCALED = [tuple((round(t * s, 4), n) for t, n in ((0.08, 6), (0.16, 5), (0.24, 4), (0.32, 3), (0.4, 2), (1.0, 1)))
-          for s in (0.25, 0.5, 1, 2)]  # fmt: skip
+SCALED = [tuple((round(t * scale, 4), n) for t, n in CODEBOOK) for scale in (0.25, 0.5, 1, 2)]
 TRIED = {  # method: settings
     "skip_forecast": [f"skip_forecast(every={n}, order=1)" for n in (2, 3, 4)],
     "fora": [f"fora(every={n})" for n in (2, 3, 4)],
@@ -71,16 +71,9 @@ def choose() -> None:
     classes = model.config.num_classes
     study = study_of(model, [k * classes // CHOSEN_ON for k in range(CHOSEN_ON)], 0)
     found = {method: tried(study, settings) for method, settings in tqdm(TRIED.items(), desc="methods")}
-    every = [one for settings in found.values() for one in settings]
-    shares = {k: median(one["share"] for one in every if one["kind"] == k) for k in {one["kind"] for one in every}}
-    chosen = {}
-    for method, settings in found.items():
-        reach = [one for one in settings if one["ideal"] * shares[one["kind"]] >= BUDGET]
-        if reach:
-            chosen[method] = max(reach, key=lambda one: one["psnr"])["policy"]
-        print(method, chosen.get(method, f"reaches {BUDGET:g} with no setting"))
+    chosen = best_of(found, (BUDGET,))
     write_json(OUT / "tried.json", found)
-    write_json(OUT / "chosen.json", chosen)
+    write_json(OUT / "chosen.json", {method: spelling for method, best in chosen.items() for spelling in best.values()})
 
 
 # ---- draw -----------------------------------------------------------------------------------------------------------
@@ -109,8 +102,7 @@ def draw() -> None:
         for name, model in models.items():
             for cell in cells(name):
                 path = OUT / name / cell["slug"] / f"{number:03}.safetensors"
-                if not path.exists():
-                    draw_one(study_of(model, labels, SEED + number), cell, path)
+                draw_one(study_of(model, labels, SEED + number), cell, path)
 
 
 # ---- report ---------------------------------------------------------------------------------------------------------
@@ -132,7 +124,10 @@ def report(folder: Path) -> None:
         full = read_all(OUT / name / "uncached")
         for cell in cells(name):
             found = read_all(OUT / name / cell["slug"])
-            figures = {"model": name, "clips": len(real), **of_set(OUT / name / cell["slug"], found, real)}
+            if (count := sum(len(clips) for clips, _ in found)) != config.num_classes:
+                undone = f"{name}, {cell['name']}: {count} of {config.num_classes} clips are drawn"
+                raise SystemExit(f"{undone}: python docs/clips.py draw")
+            figures = {"model": name, "clips": count, **of_set(OUT / name / cell["slug"], found, real)}
             figures |= against(found, full, names) if cell["slug"] != "uncached" else dict.fromkeys(("psnr", "lpips"))
             ratios = [a["seconds"] / b["seconds"] for (_, a), (_, b) in zip(full, found, strict=True)]
             figures |= {"speedup": median(ratios), "ideal_speedup": fmean(said["ideal"] for _, said in found)}
@@ -144,7 +139,7 @@ def report(folder: Path) -> None:
 
 def read_all(folder: Path) -> list[tuple[Tensor, dict[str, Any]]]:
     """(clips, what is said of them), batch by batch."""
-    return [read_drawn(path) for path in sorted(folder.glob("[0-9]*.safetensors"))]
+    return [read_drawn(path) for path in sorted(folder.glob("[0-9][0-9][0-9].safetensors"))]
 
 
 def of_set(folder: Path, drawn: list[tuple[Tensor, Any]], real: Tensor) -> dict[str, float]:
@@ -174,7 +169,7 @@ def table(records: list[Record], real_flicker: float) -> str:
         lines.append(f"| {record.name} | {setting} | " + " | ".join(cells) + " |")
     where = records[0].provenance
     lines.append(
-        f"\n{records[0].figures['clips']} clips a row; the real ones flicker by {real_flicker:.2f}. `{where.command}`,"
+        f"\n{records[0].figures['clips']} clips a row; the real ones flicker by {real_flicker:.2f}."
         f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype}, batches of {where.batch},"
         f" {where.commit}."
     )

@@ -240,8 +240,8 @@ def ours(records: Sequence[Record]) -> str:
         f"\n{f['images']:,} images a row; {f['training_images']:,} pairs trained on, {f['held_out_images']} held out;"
         f" real pictures among themselves have concept top-1 {f['concept_real_top1']:.3f}, text R@1"
         f" {f['text_real_r1']:.3f}."
-        f" `{where.command}`, {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype}, seed"
-        f" {where.seed}, {where.commit}."
+        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype}, seed"
+        f" {where.seed}; commits {', '.join(dict.fromkeys(record.provenance.commit for record in records))}."
     )
     return "\n".join(lines) + "\n"
 

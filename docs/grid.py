@@ -12,7 +12,7 @@ speed-up is the median over batches of the ratio.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from grid_candidates import candidates, fit_corrections
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -59,19 +60,27 @@ def choose(model: str) -> None:
 
 
 def choose_again(model: str) -> None:
-    """From what was tried. What a setting reaches of its ideal speed-up is the median over all settings that spare the
-    same kind of thing, parts or spans of blocks: one short draw is timed too roughly to go by."""
-    tried: dict[str, list[dict[str, Any]]] = json.loads((OUT / model / "tried.json").read_text())
-    every = [one for settings in tried.values() for one in settings]
+    """From what was tried."""
+    found: dict[str, list[dict[str, Any]]] = json.loads((OUT / model / "tried.json").read_text())
+    write_json(OUT / model / "chosen.json", best_of(found, BUDGETS))
+
+
+def best_of(found: dict[str, list[dict[str, Any]]], budgets: Sequence[float]) -> dict[str, dict[str, str]]:
+    """{method: {budget: spelling}}: of the settings that reach a budget, the one nearest to the uncached pictures.
+
+    What a setting reaches of its ideal speed-up is the median over all settings that spare the same kind of thing,
+    parts or spans of blocks: one short draw is timed too roughly to go by.
+    """
+    every = [one for settings in found.values() for one in settings]
     shares = {k: median(one["share"] for one in every if one["kind"] == k) for k in {one["kind"] for one in every}}
     chosen: dict[str, dict[str, str]] = {}
-    for method, settings in tried.items():
+    for method, settings in found.items():
         speed = {one["policy"]: one["ideal"] * shares[one["kind"]] for one in settings}
-        reach = {budget: [one for one in settings if speed[one["policy"]] >= budget] for budget in BUDGETS}
-        best = {b: max(found, key=lambda one: one["psnr"]) for b, found in reach.items() if found}
+        reach = {budget: [one for one in settings if speed[one["policy"]] >= budget] for budget in budgets}
+        best = {b: max(there, key=lambda one: one["psnr"]) for b, there in reach.items() if there}
         chosen[method] = {str(b): one["policy"] for b, one in best.items()}
         print(f"{method:18}" + "".join(f"  {b}x {speed[e['policy']]:.2f} {e['psnr']:.1f} dB" for b, e in best.items()))
-    write_json(OUT / model / "chosen.json", chosen)
+    return chosen
 
 
 def tried(study: Study, spellings: list[str]) -> list[dict[str, Any]]:
@@ -105,13 +114,13 @@ def _timed(study: Study, policy: Any = None, steps: int | None = None) -> tuple[
 def draw(model: str, pairs: int, only: list[str]) -> None:
     """Every cell's pictures, a file a batch: images (8, C, H, W), and in its metadata the seconds and what it is."""
     chosen_on, study = study_of(model, pairs)
-    fit_corrections(chosen_on, OUT / model)
     cells = [cell for cell in _cells(model) if not only or cell["name"] in only or cell["name"] == "uncached"]
+    if any("skip_correction" in cell["policy"] for cell in cells):
+        fit_corrections(chosen_on, OUT / model)
     for number in tqdm(range(pairs // BATCH), desc=f"{model}: batches of {BATCH}"):
         for cell in cells:
             path = OUT / model / cell["slug"] / f"{number:03}.safetensors"
-            if not path.exists():
-                draw_one(_batch(study, number, cell["sampler"]), cell, path)
+            draw_one(_batch(study, number, cell["sampler"]), cell, path)
 
 
 def _cells(model: str) -> Iterator[dict[str, Any]]:
@@ -152,13 +161,24 @@ def _batch(study: Study, number: int, sampler: str) -> Study:
 
 
 def draw_one(study: Study, cell: dict[str, Any], path: Path) -> None:
+    """A batch drawn in one way, unless it is there already. Raises ValueError where it was drawn in another."""
+    if path.exists():
+        return refuse_another(path, cell)
     policy = parse(cell["policy"]) if cell["policy"] else None
     seconds, images = _timed(study, policy, cell["steps"])
-    ideal = study.run.report().ideal_speedup if study.run is not None else STEPS / cell["steps"]
+    ideal = study.run.report().ideal_speedup if study.run is not None else study.steps / cell["steps"]
     said = {**cell, "seconds": seconds, "ideal": ideal, "labels": study.labels, "styles": study.styles}
-    said["provenance"] = asdict(Provenance.here("float32", BATCH, cell["steps"], study.seed))
+    said["provenance"] = asdict(Provenance.here("float32", len(study.labels), cell["steps"], study.seed))
     with written_aside(path) as aside:
         save_file({"images": images}, aside, metadata={"cell": json.dumps(said)})
+
+
+def refuse_another(path: Path, cell: dict[str, Any]) -> None:
+    with safe_open(path, "pt") as file:
+        said = json.loads(file.metadata()["cell"])
+    for key in ("policy", "steps", "sampler"):
+        if said[key] != cell[key]:
+            raise ValueError(f"{path} was drawn with {key}={said[key]!r}, not {cell[key]!r}: delete {path.parent}")
 
 
 # ---- main -----------------------------------------------------------------------------------------------------------

@@ -57,10 +57,27 @@ def main() -> None:
     for known in read(RECORDS) if RECORDS.exists() else ():  # a model that was drawn elsewhere keeps what it has
         if (model := model_of(known)) not in grids:
             made.setdefault(model, []).append(known)
+    _refuse_fewer(made)
     records = [one for model in MODELS for one in made.get(model, [])]
     write(RECORDS, records)
     draw(records)
     fill(PAGE, {model: table(cells) for model, cells in grids.items()})
+
+
+def _refuse_fewer(made: dict[str, list[Record]]) -> None:
+    """What is published is not lost to a drawing that isn't finished."""
+    pairs = {_key(one): one.figures["psnr"]["pictures"] for records in made.values() for one in records}
+    for known in read(RECORDS) if RECORDS.exists() else ():
+        here, there = pairs.get(_key(known), 0), known.figures["psnr"]["pictures"]
+        if here < there:
+            what = f"{known.name} {known.policy}, {known.provenance.steps} steps"
+            raise SystemExit(
+                f"{what}: {here} pairs in {OUT}, {there} in {RECORDS}: draw them, or delete its line there"
+            )
+
+
+def _key(record: Record) -> tuple[str, str, int]:
+    return record.name, record.policy, record.provenance.steps
 
 
 def model_of(record: Record) -> str:
@@ -71,10 +88,10 @@ def model_of(record: Record) -> str:
 
 
 def cells_of(folder: Path) -> list[Cell]:
-    full = {path.name: read_drawn(path) for path in sorted((folder / "uncached").glob("[0-9]*.safetensors"))}
+    full = {path.name: read_drawn(path) for path in sorted((folder / "uncached").glob("[0-9][0-9][0-9].safetensors"))}
     cells = []
     for cell in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "uncached"):
-        drawn = {p.name: read_drawn(p) for p in sorted(cell.glob("[0-9]*.safetensors")) if p.name in full}
+        drawn = {p.name: read_drawn(p) for p in sorted(cell.glob("[0-9][0-9][0-9].safetensors")) if p.name in full}
         if drawn:
             cells.append(_cell(drawn, full))
     return cells
@@ -188,7 +205,7 @@ def draw(records: list[Record]) -> None:
         for name, line in methods.items():
             _line(axes, name, sorted(line, key=lambda one: one.figures["speedup"]))
         counts = sorted({one.figures["psnr"]["pictures"] for line in methods.values() for one in line})
-        axes.set_title(f"{model}, {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pairs")
+        axes.set_title(f"{model}, {counts[0] if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'} pairs")
         axes.set(xlabel="measured speed-up", ylabel="PSNR to the uncached picture, dB")
         axes.set_xscale("log", base=2)
         axes.set_xticks([1.5, 2, 3, 4], ["1.5x", "2x", "3x", "4x"])

@@ -1,8 +1,10 @@
-"""What networks see in a set of pictures or clips, looked at once and kept in a file."""
+"""What networks see in a set of pictures or clips, looked at once and kept in a file with a hash of the pictures."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -14,32 +16,38 @@ from skipdit.networks.inception import Seen, look
 
 
 def by_inception(path: Path, images: Images) -> Seen:
-    """What Inception sees in them. Raises ValueError where the file was made of other pictures."""
-    return Seen(**_kept(path, lambda: seen(images)._asdict(), images.count))
+    """What Inception sees in them."""
+    return Seen(**_kept(path, lambda: seen(images)._asdict(), images.batches(256)))
 
 
 def by_efficientnet(path: Path, images: Images) -> Tensor:
-    """What EfficientNet-Lite0 sees in them, (N, 1280). Raises ValueError where the file was made of other pictures."""
-    return _kept(path, lambda: {"features": pooled(images)}, images.count)["features"]
+    """What EfficientNet-Lite0 sees in them, (N, 1280)."""
+    return _kept(path, lambda: {"features": pooled(images)}, images.batches(256))["features"]
 
 
 def by_i3d(path: Path, clips: Tensor) -> Tensor:
     """I3D's logits (N, 400) of clips (N, F, 3, H, W) uint8."""
-    return _kept(path, lambda: {"logits": watched(clips)}, len(clips))["logits"]
+    return _kept(path, lambda: {"logits": watched(clips)}, clips.split(256))["logits"]
 
 
 def by_inception_of_frames(path: Path, clips: Tensor) -> Tensor:
-    """What Inception sees in every second frame of clips (N, F, 3, H, W) uint8: (N F / 2, 2048)."""
-    frames = clips[:, ::2].flatten(0, 1)
-    return _kept(path, lambda: {"pool": look(frames).pool}, len(frames))["pool"]
+    """What Inception sees in every frame of clips (N, F, 3, H, W) uint8: (N F, 2048)."""
+    return _kept(path, lambda: {"pool": look(clips.flatten(0, 1)).pool}, clips.split(256))["pool"]
 
 
-def _kept(path: Path, make: Callable[[], Mapping[str, Tensor]], count: int) -> dict[str, Tensor]:
-    if not path.exists():
+def _kept(path: Path, make: Callable[[], Mapping[str, Tensor]], pictures: Iterable[Tensor]) -> dict[str, Tensor]:
+    """The tensors in a file; made, where there is none of these pictures."""
+    digest = hashlib.sha256()
+    for batch in pictures:
+        digest.update(f"{tuple(batch.shape)}".encode() + batch.contiguous().numpy().tobytes())
+    of = digest.hexdigest()
+    if not path.exists() or _pictures_of(path) != of:
         made = make()
         with written_aside(path) as aside:
-            save_file(dict(made), aside)
-    found = load_file(path)
-    if any(len(tensor) != count for tensor in found.values()):
-        raise ValueError(f"{path} was made of other pictures than these {count}: delete {path.parent}")
-    return found
+            save_file(dict(made), aside, metadata={"pictures": of})
+    return load_file(path)
+
+
+def _pictures_of(path: Path) -> str:
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("pictures", "")

@@ -80,7 +80,14 @@ def at_mark(folder: Path, way: Mixing, seed: int, mark: int, precision: str, rea
     model = Latte.from_pretrained(at / "ema").eval()
     figures = {"way": way.name, "step": mark, **told(at.parent, mark, BATCH), **priced(model)}
     figures |= judged(model, OUT / at.parent.name / f"{mark}.safetensors", real)
-    append(RECORDS, [Record(name, "", figures, Provenance.here(precision, BATCH, DRAWN, seed))])
+    append(
+        RECORDS,
+        [
+            Record(
+                name, "", figures, Provenance.here({"bf16": "bfloat16", "no": "float32"}[precision], BATCH, DRAWN, seed)
+            )
+        ],
+    )
 
 
 def in_the_same_time(records: Sequence[Record], way: Mixing, seed: int) -> int:
@@ -127,7 +134,7 @@ def table(records: Sequence[Record]) -> str:
     where, f = records[-1].provenance, records[-1].figures
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['clips']} clips, {where.steps} DDIM steps, guidance {GUIDANCE:g}."
-        f" `{where.command}`, {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype} training,"
+        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype} training,"
         f" batches of {where.batch}, {where.commit}."
     )
     return "\n".join(lines) + "\n"

@@ -60,6 +60,7 @@ def test_from_choice_to_page(script, tmp_path, network):
     records = read(script.RECORDS)
     assert len(records) == 2 + 1 + 1 + 2  # uncached, fewer steps, Skip-Cache, methods
     uncached, fora = records[0].figures, next(r.figures for r in records if r.policy.startswith("fora"))
+    assert records[0].provenance.batch == 2
     assert (uncached["speedup"], uncached["psnr"]) == (1, None)
     assert fora["ideal_speedup"] > 1
     assert 0 < fora["psnr"] < 100

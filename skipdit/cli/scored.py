@@ -76,11 +76,20 @@ def fitting(wanted: list[str], reference: Path | None, save: Path | None, frames
         raise ValueError(f"{', '.join(pairs)} compare pairs: the reference must be a folder, not {reference}")
     if "concept_accuracy" in wanted:
         _check_labels(known)
-    return (wanted or list(CLIPS if clips else SETS)) if reference else []
+    taken = (wanted or list(CLIPS if clips else SETS)) if reference else []
+    if known is None and set(SETS) & set(taken):
+        _check_statistics(reference)
+    return taken
 
 
 def _what(clips: bool) -> str:
     return "clips" if clips else "images"
+
+
+def _check_statistics(reference: Any) -> None:
+    from skipdit.metrics.statistics import load_statistics
+
+    load_statistics(reference)
 
 
 def _check_labels(reference: Any) -> None:
@@ -163,7 +172,7 @@ def _classified(candidate: Any, reference: Any, wanted: list[str], device: str, 
 
     labelled: Any = reference if reference is not None and reference.labels is not None else None
     if set(LABELLED) & set(wanted):
-        labels_of(candidate)  # now, not after an hour
+        labels_of(candidate)
     found = pooled(candidate, device, teller("classifying", candidate.count))
     figures = score_alone(found) if "inception_score" in wanted else {}
     known: Any = None

@@ -93,12 +93,12 @@ def of_data(folder: Path, data: ImageSet) -> Images:
 
 def _clips(folder: Path, size: int | None, frames: int | None, interval: int) -> Images:
     """Of a built set, or of videos in class folders. Raises ValueError for videos without a size."""
-    if (folder / "clips.npz").is_file():
+    if frames is None:
         known = read_clips(folder)
-        size, frames = size or known.x.shape[-1], frames or known.frames
-    elif size is None:
+        return of_data(folder, known if size is None else known.resized(size))
+    if size is None:
         raise ValueError(f"{folder} holds videos: say the size that they are reduced to, such as 64")
-    return of_data(folder, open_clips(folder, size, frames or 1, interval))
+    return of_data(folder, open_clips(folder, size, frames, interval))
 
 
 def _of_shards(folder: Path, shards: list[Path], size: int | None, frames: int | None) -> Images:
