@@ -80,14 +80,8 @@ def at_mark(folder: Path, way: Mixing, seed: int, mark: int, precision: str, rea
     model = Latte.from_pretrained(at / "ema").eval()
     figures = {"way": way.name, "step": mark, **told(at.parent, mark, BATCH), **priced(model)}
     figures |= judged(model, OUT / at.parent.name / f"{mark}.safetensors", real)
-    append(
-        RECORDS,
-        [
-            Record(
-                name, "", figures, Provenance.here({"bf16": "bfloat16", "no": "float32"}[precision], BATCH, DRAWN, seed)
-            )
-        ],
-    )
+    where = Provenance.here({"bf16": "bfloat16", "no": "float32"}[precision], BATCH, DRAWN, seed)
+    append(RECORDS, [Record(name, "", figures, where)])
 
 
 def in_the_same_time(records: Sequence[Record], way: Mixing, seed: int) -> int:

@@ -1,9 +1,7 @@
 """skipdit eval: score a folder of images or clips, or a model, against a reference."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -83,45 +81,45 @@ def evaluate(
         raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
     import torch
 
-    from skipdit.evaluate.generate import Drawing, drawing_of
+    from skipdit.evaluate.generate import Drawing, drawing_of, generate
+    from skipdit.evaluate.images import open_images
 
     if threads:
         torch.set_num_threads(threads)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
-    form = (size, frames, interval)
+    form = Form(size, frames, interval)
+    model = _model(images, drawing, device)
+    if model is not None:
+        form = _form_of(images, model.config, form)
+    known: Any = _opened(reference, form)
+    judged: Any = None if model else _opened(Path(images), form)
+    taken = fitting(wanted, reference, save, judged.frames if judged else form.frames, known)
     with progress(quiet=as_json) as bar:
-        fits = partial(fitting, wanted, reference, save)
-        drawn, known = _drawn(images, reference, folder, count, part, form, drawing, device, bar, fits)
-        if drawn is None:
-            err().print(
-                f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored", soft_wrap=True
-            )
-            return
-        figures, words = scores(drawn, known or reference, fits(drawn.frames, known), save, device, bar)
-    _print(figures, words, drawn.folder, drawing_of(drawn.folder), device, as_json)
+        if model is not None:
+            known = known and known.known_to(model)
+            like, which, task = known and known.labelled, _part(part), bar.add_task("drawing", total=count)
+            generate(model, folder, count, drawing, like, which, lambda done, of: bar.update(task, completed=done))
+            if part:
+                words = f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored"
+                return err().print(words, soft_wrap=True)
+            judged = open_images(folder).first(count)
+        figures, words = scores(judged, known or reference, taken, save, device, bar)
+    _print(figures, words, judged.folder, drawing_of(judged.folder), device, as_json)
 
 
-def _drawn(
-    images: str,
-    reference: Path | None,
-    folder: Path,
-    count: int,
-    part: str | None,
-    form: tuple[int | None, int | None, int],
-    drawing: Any,
-    device: str,
-    bar: Any,
-    fits: Callable[[int | None, Any], object],
-) -> tuple[Any, Any]:
-    """(the images, the reference if it is a folder): opened, or drawn by a model; None after one part of several.
+class Form(NamedTuple):
+    """How images or clips are read."""
 
-    `fits` is asked before anything is drawn: frames of a clip or None, the reference.
-    """
+    size: int | None
+    frames: int | None
+    interval: int
+
+
+def _model(images: str, drawing: Any, device: str) -> Any:
+    """The model that was named, None for a folder of images. Raises ValueError for what neither can do."""
     from skipdit.backbones.dit import shipped
     from skipdit.cli.ours import ours
-    from skipdit.evaluate.generate import generate
-    from skipdit.evaluate.images import open_images
 
     path = Path(images)
     if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
@@ -129,30 +127,29 @@ def _drawn(
             raise ValueError(
                 f"--policy and --passes are for a model that draws, and {images} is a folder: leave them out"
             )
-        return open_images(path, *form), _opened(reference, *form)
+        return None
     model = ours(images).to(device)
     if model.config.in_channels != 3:
         raise ValueError(f"{images} draws latents: decode them into a folder of pictures, and name that")
-    size, frames, interval = form
-    side, length = model.config.input_size, model.config.get("num_frames")
-    if size not in (None, side):
-        raise ValueError(f"{images} draws {side} x {side} pixels, so --size {size} can't be had: leave it out")
-    if frames not in (None, length):
+    return model
+
+
+def _form_of(images: str, config: Any, said: Form) -> Form:
+    """What a model draws, which is how its reference is read. Raises ValueError where something else was said."""
+    side, length = config.input_size, config.get("num_frames")
+    if said.size not in (None, side):
+        raise ValueError(f"{images} draws {side} x {side} pixels, so --size {said.size} can't be had: leave it out")
+    if said.frames not in (None, length):
         drawn = f"clips of {length} frames" if length else "pictures"
-        raise ValueError(f"{images} draws {drawn}, so --frames {frames} can't be had: leave it out")
-    known = _opened(reference, side, length, interval)
-    fits(length, known)
-    known = known and known.known_to(model)
-    like, which = known and known.labelled, _part(part)
-    task = bar.add_task("drawing", total=count)
-    generate(model, folder, count, drawing, like, which, lambda done, total: bar.update(task, completed=done))
-    return (None if part else open_images(folder).first(count)), known
+        raise ValueError(f"{images} draws {drawn}, so --frames {said.frames} can't be had: leave it out")
+    return Form(side, length, said.interval)
 
 
-def _opened(reference: Path | None, size: int | None, frames: int | None, interval: int) -> Any:
+def _opened(folder: Path | None, form: Form) -> Any:
+    """The images in it; None for what is no folder."""
     from skipdit.evaluate.images import open_images
 
-    return open_images(reference, size, frames, interval) if reference and reference.is_dir() else None
+    return open_images(folder, *form) if folder and folder.is_dir() else None
 
 
 def _part(said: str | None) -> tuple[int, int]:

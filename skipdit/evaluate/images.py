@@ -92,12 +92,12 @@ def of_data(folder: Path, data: ImageSet) -> Images:
 
 
 def _clips(folder: Path, size: int | None, frames: int | None, interval: int) -> Images:
-    """Of a built set, or of videos in class folders. Raises ValueError for videos without a size."""
-    if frames is None:
+    """Of a built set, as it is unless said, or of videos in class folders. Raises ValueError for videos without a size."""
+    if (folder / "clips.npz").is_file() and interval == 1:
         known = read_clips(folder)
-        return of_data(folder, known if size is None else known.resized(size))
-    if size is None:
-        raise ValueError(f"{folder} holds videos: say the size that they are reduced to, such as 64")
+        return of_data(folder, known.thinned(frames or known.frames).resized(size or known.x.shape[-1]))
+    if size is None or frames is None:
+        raise ValueError(f"{folder}: say the frames of a clip and the size that they are reduced to, such as 8 and 64")
     return of_data(folder, open_clips(folder, size, frames, interval))
 
 

@@ -122,6 +122,16 @@ def test_part_of_a_model(folder, tmp_path):
     assert not list((tmp_path / "part").glob("images-?????.npz"))  # the only shard is the other's
 
 
+def test_nothing_is_drawn_for_a_reference_that_is_not_there(folder, tmp_path):
+    out = tmp_path / "out"
+    assert "emjoi" in call("eval", "emoji-skip", tmp_path / "emjoi", "--out", out, code=2).stderr
+    assert (
+        "psnr compare pairs"
+        in call("eval", "emoji-skip", tmp_path / "s.safetensors", "--metrics", "psnr", "--out", out, code=2).stderr
+    )
+    assert not out.exists()
+
+
 def test_refusals(folder, tmp_path):
     for arguments, words in (
         ((folder,), "name a REFERENCE"),

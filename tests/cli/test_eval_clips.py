@@ -102,7 +102,7 @@ def test_what_does_not_fit_clips_is_said(latte, clips, videos, tmp_path):
         ((clips, clips, "--metrics", "fid"), "fid is not of clips: there are fvd"),
         ((clips, tmp_path / "s.safetensors"), "judged against a folder of clips"),
         ((clips, "--save", tmp_path / "s.safetensors"), "without --save"),
-        ((videos, videos, "--frames", 2), "say the size"),
+        ((videos, videos, "--frames", 2), "say the frames of a clip and the size"),
         (("emoji-skip", clips), "holds clips, and what is judged are images"),
         ((latte, clips, "--metrics", "fid"), "fid is not of clips"),
         (("emoji-skip", clips, "--metrics", "fvd"), "fvd is not of images"),
