@@ -92,7 +92,7 @@ def of_data(folder: Path, data: ImageSet) -> Images:
 
 
 def _clips(folder: Path, size: int | None, frames: int | None, interval: int) -> Images:
-    """Of a built set, as it is unless said, or of videos in class folders. Raises ValueError for videos without a size."""
+    """Of a built set, as it is unless said, or of videos in class folders. Raises ValueError for what is left open."""
     if (folder / "clips.npz").is_file() and interval == 1:
         known = read_clips(folder)
         return of_data(folder, known.thinned(frames or known.frames).resized(size or known.x.shape[-1]))
