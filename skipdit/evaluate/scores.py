@@ -154,7 +154,7 @@ def scores_of_pairs(
     device: str = "cpu",
     on_image: Told = lambda done, total: None,
 ) -> dict[str, float | None]:
-    """{metric: mean over the pairs, of clips over all their frames}; None where all are equal and PSNR is infinite."""
+    """{metric: mean over the pairs, of clips over all frames}; None where PSNR is infinite: a pair is equal."""
     found: dict[str, list[Tensor]] = {name: [] for name in metrics}
     done = 0
     for one, other in pairs(candidate, reference, 64):
