@@ -21,9 +21,9 @@ from typing import Any
 import matplotlib
 import torch
 from kept import by_efficientnet, by_inception
-from pages import fill
+from pages import fill, machine
 from torch import Tensor
-from trained import told, trained
+from trained import DTYPES, told, trained
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -46,7 +46,6 @@ KINDS = {"plain": "none", "skip": "replace"}  # kind: its --skips
 SEEDS, MARKS = (0, 1), (200, 400, 800, 1200, 1600, 2400)
 IMAGES, STEPS, GUIDANCE, BATCH, DRAWN = 256, 20, 2.0, 64, 7  # drawn at each mark; DRAWN is the seed of that
 PREFIX = "acceleration: "
-DTYPES = {"bf16": "bfloat16", "no": "float32"}  # of Accelerate's words
 
 
 def run(folder: Path, marks: Sequence[int], precision: str) -> None:
@@ -130,7 +129,8 @@ def reached_by_all(records: Sequence[Record]) -> Iterator[int]:
 
 
 def table(records: Sequence[Record]) -> str:
-    lines = ["| step | " + " | ".join(f"{name}, {kind}" for name in COLUMNS for kind in KINDS) + " |"]
+    lines = [f"![FID against steps and time]({PICTURE.name})\n"]
+    lines += ["| step | " + " | ".join(f"{name}, {kind}" for name in COLUMNS for kind in KINDS) + " |"]
     lines += ["|---" * (1 + len(KINDS) * len(COLUMNS)) + "|"]
     for mark in reached_by_all(records):
         here = figures_at(records, mark)
@@ -144,8 +144,7 @@ def table(records: Sequence[Record]) -> str:
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['images']} images a figure, {where.steps} DDIM steps, guidance"
         f" {GUIDANCE:g}. A step takes the Skip-DiT {price(records):.2f} times the plain DiT's (median)."
-        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype} training,"
-        f" {where.commit}."
+        f" {machine(where)} training, {where.commit}."
     )
     return "\n".join(lines) + "\n"
 

@@ -21,7 +21,7 @@ from grid import best_of, draw_one, tried, write_json
 from grid_candidates import CODEBOOK
 from grid_report import read_drawn
 from kept import by_i3d, by_inception_of_frames
-from pages import fill
+from pages import fill, machine, rows
 from torch import Tensor
 from tqdm import tqdm
 
@@ -161,17 +161,11 @@ def against(drawn: list[tuple[Tensor, Any]], full: list[tuple[Tensor, Any]], nam
 
 
 def table(records: list[Record], real_flicker: float) -> str:
-    lines = ["| | setting | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for record in records:
-        f = record.figures
-        cells = ["" if f[key] is None else f"{f[key]:{form}}" for key, form in COLUMNS.values()]
-        setting = f"`{record.policy}`" if record.policy else f"{record.provenance.steps} steps"
-        lines.append(f"| {record.name} | {setting} | " + " | ".join(cells) + " |")
+    lines = rows(records, COLUMNS, lambda record: record.name)
     where = records[0].provenance
     lines.append(
         f"\n{records[0].figures['clips']} clips a row; the real ones flicker by {real_flicker:.2f}."
-        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype}, batches of {where.batch},"
-        f" {where.commit}."
+        f" {machine(where)}, batches of {where.batch}, {where.commit}."
     )
     return "\n".join(lines) + "\n"
 

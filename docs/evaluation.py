@@ -7,7 +7,7 @@
 
 Every row draws the same labels, styles and seeds, those of the data set in a shuffled order, in batches of 8 (a gate's
 verdict is one for the batch, and thresholds were chosen so). Its record is appended when it is finished; images are
-kept in shards. --list names the rows. At 2,000 images it takes about 14 hours of one core: see docs/evaluation.md.
+kept in shards. --list names the rows. At 2,000 images it takes about 10 hours of one core: see docs/evaluation.md.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import torch
 from grid import study_of
 from grid_candidates import fit_corrections
 from kept import by_efficientnet, by_inception
-from pages import fill
+from pages import fill, machine
+from pages import rows as table
 from torch import Tensor
 
 from skipdit.attach import attach
@@ -226,12 +227,7 @@ def report(records: Sequence[Record]) -> None:
 
 
 def ours(records: Sequence[Record]) -> str:
-    lines = ["| | setting | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for record in records:
-        f = record.figures
-        cells = ["" if f[key] is None else f"{f[key]:{form}}" for key, form in COLUMNS.values()]
-        setting = f"`{_short(record.policy)}`" if record.policy else f"{record.provenance.steps} steps"
-        lines.append(f"| {name_of(record)} | {setting} | " + " | ".join(cells) + " |")
+    lines = table(records, COLUMNS, name_of, _short)
     first = records[0]
     where, f = first.provenance, first.figures
     if absent := sorted({row.name for row in rows()} - {name_of(record) for record in records}):
@@ -240,8 +236,8 @@ def ours(records: Sequence[Record]) -> str:
         f"\n{f['images']:,} images a row; {f['training_images']:,} pairs trained on, {f['held_out_images']} held out;"
         f" real pictures among themselves have concept top-1 {f['concept_real_top1']:.3f}, text R@1"
         f" {f['text_real_r1']:.3f}."
-        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype}, seed"
-        f" {where.seed}; commits {', '.join(dict.fromkeys(record.provenance.commit for record in records))}."
+        f" {machine(where)}, seed {where.seed};"
+        f" commits {', '.join(dict.fromkeys(record.provenance.commit for record in records))}."
     )
     return "\n".join(lines) + "\n"
 

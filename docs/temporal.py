@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from kept import by_i3d
-from pages import fill
-from trained import told, trained
+from pages import fill, machine
+from trained import DTYPES, told, trained
 
 from skipdit.backbones.latte import Latte
 from skipdit.core.flops import count_flops
@@ -69,29 +69,28 @@ def run(folder: Path, precision: str) -> None:
 def at_mark(folder: Path, way: Mixing, seed: int, mark: int, precision: str, real: Any) -> None:
     """Append a record, unless there is one."""
     name = f"{PREFIX}{way.name}, seed {seed}"
-    if any(record.name == name and record.figures["step"] == mark for record in resumed(RECORDS)):
+    dtype = DTYPES[precision]
+    done = ((record.name, record.figures["step"], record.provenance.dtype) for record in resumed(RECORDS))
+    if (name, mark, dtype) in done:
         return
     print(f"{name}: to step {mark}", flush=True)
     words = ["--data", folder, "--labels", LABELS, "--seed", seed, "--precision", precision, "--batch-size", BATCH]
     words += ["--warmup", 50, "--lr", 8e-4, "--ema", 0.99]
     first = ["--frames", FRAMES, "--temporal", way.temporal, "--skips", "none"]
     first += ["--init", INIT[0], "--init-style", INIT[1], "--init-blocks", way.blocks]
-    at = trained(RUNS / f"{way.name.replace(', ', '-')}-{seed}", mark, words, first)
+    at = trained(RUNS / precision / f"{way.name.replace(', ', '-')}-{seed}", mark, words, first)
     model = Latte.from_pretrained(at / "ema").eval()
     figures = {"way": way.name, "step": mark, **told(at.parent, mark, BATCH), **priced(model)}
     figures |= judged(model, OUT / at.parent.name / f"{mark}.safetensors", real)
-    where = Provenance.here({"bf16": "bfloat16", "no": "float32"}[precision], BATCH, DRAWN, seed)
+    where = Provenance.here(dtype, BATCH, DRAWN, seed)
     append(RECORDS, [Record(name, "", figures, where)])
 
 
 def in_the_same_time(records: Sequence[Record], way: Mixing, seed: int) -> int:
     """Steps that a way makes while "attention" makes STEPS."""
-    seconds = {r.figures["way"]: r.figures["seconds_a_step"] for r in of_seed(records, seed, STEPS)}
+    here = [r.figures for r in records if r.provenance.seed == seed and r.figures["step"] == STEPS]
+    seconds = {figures["way"]: figures["seconds_a_step"] for figures in here}
     return round(STEPS * max(1.0, seconds[WAYS[0].name] / seconds[way.name]))
-
-
-def of_seed(records: Sequence[Record], seed: int, step: int | None = None) -> list[Record]:
-    return [r for r in records if r.provenance.seed == seed and step in (None, r.figures["step"])]
 
 
 def priced(model: Latte) -> dict[str, float]:
@@ -128,8 +127,7 @@ def table(records: Sequence[Record]) -> str:
     where, f = records[-1].provenance, records[-1].figures
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['clips']} clips, {where.steps} DDIM steps, guidance {GUIDANCE:g}."
-        f" {where.machine}, torch {where.torch}, {where.threads} thread, {where.dtype} training,"
-        f" batches of {where.batch}, {where.commit}."
+        f" {machine(where)} training, batches of {where.batch}, {where.commit}."
     )
     return "\n".join(lines) + "\n"
 
@@ -161,7 +159,10 @@ def main() -> None:
     said = parser.parse_args()
     torch.set_num_threads(1)
     if said.what == "report":
-        return report(resumed(RECORDS))
+        records = resumed(RECORDS)
+        if not records:
+            parser.error(f"{RECORDS} holds no records yet: python docs/temporal.py run")
+        return report(records)
     run(said.data, said.precision)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+DTYPES = {"bf16": "bfloat16", "no": "float32"}  # of what --precision says
 LOOK = 100  # last steps, whose mean loss is told
 
 

@@ -1,6 +1,8 @@
 """Each test gets one thread, so that sums are the same in every process, and an Accelerate of its own."""
 
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,3 +41,19 @@ def network():
             pytest.skip(had[name])
 
     return see_to
+
+
+@pytest.fixture
+def script_of(monkeypatch):
+    """(name) -> a fresh module of docs/NAME.py, imported as it runs: with docs/ on the path."""
+    docs = Path(__file__).parents[1] / "docs"
+
+    def imported(name):
+        monkeypatch.syspath_prepend(docs)
+        spec = importlib.util.spec_from_file_location(name, docs / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return imported

@@ -1,23 +1,13 @@
 """docs/acceleration.py: a record a mark, twins take turns, a stopped run goes on, the page and its plot."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from skipdit.results import Provenance, Record, read
 
-PATH = Path(__file__).parents[1] / "docs" / "acceleration.py"
-
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(PATH.parent)  # as for a script
-    spec = importlib.util.spec_from_file_location("acceleration", PATH)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "acceleration", module)
-    spec.loader.exec_module(module)
+def script(script_of, monkeypatch, tmp_path):
+    module = script_of("acceleration")
     page = tmp_path / "training.md"
     page.write_text(module.PAGE.read_text())
     monkeypatch.setattr(module, "PAGE", page)

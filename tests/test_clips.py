@@ -1,9 +1,5 @@
 """docs/clips.py at a tiny size, end to end: settings are chosen, clips drawn once, scored, and put into the page."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,17 +8,12 @@ from skipdit.backbones.latte import Latte
 from skipdit.data import write_clips
 from skipdit.results import read
 
-PATH = Path(__file__).parents[1] / "docs" / "clips.py"
 NAMES = ("ant", "bear", "cat")
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(PATH.parent)  # as for a script
-    spec = importlib.util.spec_from_file_location("clips", PATH)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "clips", module)
-    spec.loader.exec_module(module)
+def script(script_of, monkeypatch, tmp_path):
+    module = script_of("clips")
     skip, plain = (latte(tmp_path / name, skips) for name, skips in (("skip", "replace"), ("plain", None)))
     page = tmp_path / "video.md"
     page.write_text("before\n<!-- clips -->\nold\n<!-- end -->\nbehind\n")

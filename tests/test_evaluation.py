@@ -1,23 +1,15 @@
 """docs/evaluation.py: rows that don't share a folder, one record a row, a stopped run goes on, the page."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
 from skipdit.results import Provenance, Record, read
 
-PATH = Path(__file__).parents[1] / "docs" / "evaluation.py"
-
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(PATH.parent)  # as for a script
-    spec = importlib.util.spec_from_file_location("evaluation", PATH)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "evaluation", module)
-    spec.loader.exec_module(module)
+def script(script_of, monkeypatch, tmp_path):
+    module = script_of("evaluation")
     page = tmp_path / "evaluation.md"
     page.write_text(module.PAGE.read_text())
     monkeypatch.setattr(module, "PAGE", page)

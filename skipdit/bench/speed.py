@@ -57,9 +57,7 @@ def _loop(
     """A sampling loop in miniature: the clock is named and the model called as `skipdit.sample` does it."""
     generator = torch.Generator().manual_seed(options.seed)
     shape, channels = shape_of(model.config), model.config.in_channels
-    noise = torch.randn(batch, *shape, generator=generator).to(
-        options.device
-    )  # (B, C, H, W), of a Latte (B, F, C, H, W)
+    noise = torch.randn(batch, *shape, generator=generator).to(options.device)  # (B, C, H, W) or (B, F, C, H, W)
     y = (torch.arange(batch) % model.config.num_classes).to(options.device)
     times = torch.linspace(999, 0, options.steps).tolist()
     ts = [torch.full((batch,), t, device=options.device) for t in times]  # (B,) each

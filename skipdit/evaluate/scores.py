@@ -30,7 +30,7 @@ Told = Callable[[int, int], None]  # (images done, images in all)
 OF_SETS = {
     "fid": lambda one, other: {"fid": fid(one.pool, other.pool)},
     "sfid": lambda one, other: {"sfid": sfid(one.spatial, other.spatial)},
-    "kid": lambda one, other: _spread("kid", "kid_std", kid(one.features, other.features)),
+    "kid": lambda one, other: spread("kid", "kid_std", kid(one.features, other.features)),
     "precision_recall": lambda one, other: precision_recall(one.features, other.features)._asdict(),
     "density_coverage": lambda one, other: density_coverage(one.features, other.features)._asdict(),
 }
@@ -80,7 +80,7 @@ def pooled(images: Images, device: str = "cpu", on_image: Told = lambda done, to
 def score_alone(found: Tensor) -> dict[str, float]:
     """The Inception Score by EfficientNet-Lite0 of its features (N, 1280), in ten splits where they are enough."""
     score = inception_score(logits(found), splits=10 if len(found) >= 1000 else 1)
-    return _spread("is_efficientnet_lite0", "is_std", score)
+    return spread("is_efficientnet_lite0", "is_std", score)
 
 
 def scores_of_concepts(candidate: Images, found: Tensor, reference: Images, known: Tensor) -> dict[str, float]:
@@ -141,7 +141,7 @@ def labels_of(images: Images) -> list[str]:
     return images.labels
 
 
-def _spread(name: str, name_of_std: str, found: tuple[float, float]) -> dict[str, float]:
+def spread(name: str, name_of_std: str, found: tuple[float, float]) -> dict[str, float]:
     """Mean and deviation; a single part has none."""
     mean, std = found
     return {name: mean, name_of_std: std} if std else {name: mean}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from skipdit.data.images import to_model
+from skipdit.evaluate.scores import spread
 from skipdit.metrics.fid import fid
 from skipdit.metrics.flicker import flicker
 from skipdit.metrics.fvd import fvd
@@ -53,8 +54,7 @@ def _seen_by_i3d(candidate: Tensor, reference: Tensor, metrics: Sequence[str], o
     known = watched(reference, lambda done, _: on_clip(len(candidate) + done, total))
     found = {"fvd": fvd(seen, known)} if "fvd" in metrics else {}
     if "kvd" in metrics:
-        mean, deviation = kvd(seen, known)
-        found |= {"kvd": mean, "kvd_std": deviation} if deviation else {"kvd": mean}
+        found |= spread("kvd", "kvd_std", kvd(seen, known))
     return found
 
 

@@ -1,24 +1,11 @@
 """skipdit eval: folders, statistics, a model, pairs; skipdit weights: fetch and list."""
 
-import json
-
 import numpy as np
 import pytest
+from calls import call, said
 from PIL import Image
-from typer.testing import CliRunner
 
-from skipdit.cli import app
 from skipdit.data.images import write_images
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-def said(*arguments):
-    return json.loads(call(*arguments, "--json").stdout.splitlines()[-1])
 
 
 @pytest.fixture

@@ -5,25 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from calls import call, said
 from PIL import Image
-from typer.testing import CliRunner
 
 from skipdit import films
 from skipdit.backbones.latte import Latte
-from skipdit.cli import app
 from skipdit.data import write_clips
 
 NAMES = ("ant", "bear", "cat")
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-def said(*arguments):
-    return json.loads(call(*arguments, "--json").stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
