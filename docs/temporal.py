@@ -34,7 +34,7 @@ from skipdit.sample import sample
 HERE, RUNS, OUT = Path(__file__).parent, Path("runs/temporal"), Path("out/temporal")
 RECORDS, PAGE = HERE / "records" / "temporal.jsonl", HERE / "video.md"
 LABELS, INIT = HERE / "records" / "video_labels.txt", ("emoji-plain", "fluent3d")
-SEEDS, STEPS, BATCH, SIDE, FRAMES = (0, 1), 300, 8, 32, 8
+SEEDS, STEPS, BATCH, SIDE, FRAMES = (0, 1), 200, 8, 32, 8
 DRAWN, GUIDANCE, DRAWN_SEED = 20, 2.0, 7  # DDIM steps of a clip of each label, and its seed
 PREFIX = "temporal: "
 
@@ -79,7 +79,7 @@ def at_mark(folder: Path, way: Mixing, seed: int, mark: int, precision: str, rea
     first = ["--frames", FRAMES, "--temporal", way.temporal, "--skips", "none"]
     first += ["--init", INIT[0], "--init-style", INIT[1], "--init-blocks", way.blocks]
     at = trained(RUNS / precision / f"{way.name.replace(', ', '-')}-{seed}", mark, words, first)
-    model = Latte.from_pretrained(at / "ema").eval()
+    model = Latte.from_pretrained(at / "ema", torch_dtype=getattr(torch, dtype)).eval()
     figures = {"way": way.name, "step": mark, **told(at.parent, mark, BATCH), **priced(model)}
     figures |= judged(model, OUT / at.parent.name / f"{mark}.safetensors", real)
     where = Provenance.here(dtype, BATCH, DRAWN, seed)
@@ -127,7 +127,7 @@ def table(records: Sequence[Record]) -> str:
     where, f = records[-1].provenance, records[-1].figures
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['clips']} clips, {where.steps} DDIM steps, guidance {GUIDANCE:g}."
-        f" {machine(where)} training, batches of {where.batch}, {where.commit}."
+        f" {machine(where)}, batches of {where.batch}, {where.commit}."
     )
     return "\n".join(lines) + "\n"
 
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("data", nargs="?", type=Path, default=Path("data/animation"))
-    parser.add_argument("--precision", default="no", choices=("bf16", "no"), help="of training; drawing is float32")
+    parser.add_argument("--precision", default="no", choices=("bf16", "no"), help="of training and drawing")
     said = parser.parse_args()
     torch.set_num_threads(1)
     if said.what == "report":

@@ -147,7 +147,7 @@ def inception(device: str = "cpu") -> Inception:
     net = Inception()
     found = read_script(weights("inception"))
     net.load_state_dict({name.removeprefix("net.layers."): tensor for name, tensor in found.items()})
-    return net.requires_grad_(False).eval().to(device)
+    return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # pools are faster so
 
 
 @torch.no_grad()
