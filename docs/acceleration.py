@@ -171,6 +171,9 @@ def draw(records: Sequence[Record]) -> None:
                 )
     for axes, words in zip(panels, ("optimizer steps", "time, in steps of the plain DiT"), strict=True):
         axes.set(xlabel=words, xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):  # 300, not 3 x 10^2
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}")
         axes.grid(True, which="both", alpha=0.3)
     panels[0].set(ylabel=f"FID of {records[-1].figures['images']} images to the training set")
     panels[0].legend()
