@@ -2,7 +2,8 @@
 
     skipdit data animation && skipdit weights fetch alexnet inception i3d
     python docs/clips.py choose                  # the best setting of each method at twice the speed, on 4 clips
-    python docs/clips.py draw                    # every clip, into out/clips; goes on where it was stopped
+    python docs/clips.py draw                    # every clip, into out/clips; goes on where it was stopped. A second
+                                                 # process with --backwards meets it in the middle
     python docs/clips.py report data/animation   # docs/records/clips.jsonl and the table in docs/video.md
 
 Every label is drawn once, in batches of 5, bfloat16, with seeds that no setting was chosen on. Time is the processor's,
@@ -41,7 +42,7 @@ RECORDS, PAGE = HERE / "records" / "clips.jsonl", HERE / "video.md"
 SKIP, PLAIN = "emoji-video-skip", "emoji-video-plain"
 DTYPE, BATCH, STEPS, GUIDANCE, SEED, CHOSEN_ON = torch.bfloat16, 5, 50, 2.0, 1000, 4
 BUDGET = 2.0
-FEWER = {PLAIN: (25,), SKIP: (33, 25, 21, 18)}
+FEWER = {PLAIN: (), SKIP: (33, 25)}
 SHOWN = {n: f"skip_cache(every={n}, branch=1, hi=1000, lo=20)" for n in (2, 3, 4)}  # whatever their speed
 SCALED = [tuple((round(t * scale, 4), n) for t, n in CODEBOOK) for scale in (0.25, 0.5, 1, 2)]
 TRIED = {  # method: settings
@@ -93,12 +94,13 @@ def cells(model: str) -> Iterator[dict[str, Any]]:
         yield from (cell(method, method.replace(" ", "-"), policy) for method, policy in chosen.items())
 
 
-def draw() -> None:
+def draw(backwards: bool = False) -> None:
     """A file a cell and batch; both models take turns, too."""
     models = {name: from_pretrained(name, torch_dtype=DTYPE).eval() for name in (SKIP, PLAIN)}
     classes = models[SKIP].config.num_classes
-    for number, start in enumerate(tqdm(range(0, classes, BATCH), desc=f"batches of {BATCH}")):
-        labels = list(range(start, min(start + BATCH, classes)))
+    numbers = range(-(-classes // BATCH))
+    for number in tqdm(numbers[::-1] if backwards else numbers, desc=f"batches of {BATCH}"):
+        labels = list(range(classes))[number * BATCH : (number + 1) * BATCH]
         for name, model in models.items():
             for cell in cells(name):
                 path = OUT / name / cell["slug"] / f"{number:03}.safetensors"
@@ -177,12 +179,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("choose", "draw", "report"))
     parser.add_argument("data", nargs="?", type=Path, default=Path("data/animation"))
+    parser.add_argument("--backwards", action="store_true", help="draw the last batch first")
     said = parser.parse_args()
     torch.set_num_threads(1)
-    if said.what == "report":
-        report(said.data)
+    if said.what == "choose":
+        choose()
+    elif said.what == "draw":
+        draw(said.backwards)
     else:
-        {"choose": choose, "draw": draw}[said.what]()
+        report(said.data)
 
 
 if __name__ == "__main__":

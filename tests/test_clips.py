@@ -43,7 +43,7 @@ def test_from_choice_to_page(script, tmp_path, network):
     script.choose()
     script.draw()
     drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("[0-9]*.safetensors")}
-    script.draw()
+    script.draw(backwards=True)
     assert drawn == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("[0-9]*.safetensors")}
     x = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), np.uint8)
     write_clips(tmp_path / "real", x, [{"label": name, "file": name} for name in NAMES])
