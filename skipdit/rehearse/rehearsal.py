@@ -87,10 +87,10 @@ def timesteps(model: Any, steps: int, sampler: str | None = None) -> list[float]
 
 
 def one_image(model: Any) -> tuple[torch.Tensor, ...]:
-    """The arguments of one pass over one image or video of zeros, on the model's device."""
-    config, device = model.config, next(model.parameters()).device
-    x = torch.zeros(1, *shape_of(config), device=device)
-    number = torch.zeros(1, dtype=torch.long, device=device)
+    """The arguments of one pass over one image or video of zeros, on the model's device and in its dtype."""
+    config, one = model.config, next(model.parameters())
+    x = torch.zeros(1, *shape_of(config), device=one.device, dtype=one.dtype)
+    number = torch.zeros(1, dtype=torch.long, device=one.device)
     return (x, number.float(), number, *([number] if getattr(config, "num_styles", 0) else []))
 
 

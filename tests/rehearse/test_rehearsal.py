@@ -1,5 +1,7 @@
 """A rehearsal tells what really ran: cells against counted calls, figures against the report of a real run."""
 
+import copy
+
 import pytest
 import torch
 from PIL import Image
@@ -7,9 +9,10 @@ from PIL import Image
 import skipdit
 from skipdit import parse
 from skipdit.backbones.dit import DiT
+from skipdit.core.flops import count_flops
 from skipdit.rehearse import picture
 from skipdit.rehearse.every import Refused, default, lined_up, rehearsals
-from skipdit.rehearse.rehearsal import LARGE, brief, rehearse
+from skipdit.rehearse.rehearsal import LARGE, brief, one_image, rehearse
 
 STEPS = 8
 SCHEDULES = ("skip_cache(every=2)", "fora(every=3)", "pab(spatial=2)", "delta_dit(blocks=4)", "skip_forecast(every=3)")
@@ -80,6 +83,11 @@ def test_a_large_model_is_told_from_its_shapes(model, monkeypatch):
     monkeypatch.setattr("skipdit.rehearse.rehearsal.LARGE", 1)
     assert LARGE > 1
     assert rehearse(model, parse("skip_cache(every=2)"), 4) == near
+
+
+def test_a_pass_has_the_model_s_dtype(plain):
+    half = copy.deepcopy(plain).to(torch.bfloat16)
+    assert count_flops(half, (one_image(half), {}))[""] == count_flops(plain, (one_image(plain), {}))[""] > 0
 
 
 def test_a_model_without_styles_and_guidance(plain):
