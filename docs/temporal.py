@@ -35,7 +35,7 @@ HERE, RUNS, OUT = Path(__file__).parent, Path("runs/temporal"), Path("out/tempor
 RECORDS, PAGE = HERE / "records" / "temporal.jsonl", HERE / "video.md"
 LABELS, INIT = HERE / "records" / "video_labels.txt", ("emoji-plain", "fluent3d")
 SEEDS, STEPS, BATCH, SIDE, FRAMES = (0, 1), 200, 8, 32, 8
-DRAWN, GUIDANCE, DRAWN_SEED = 20, 2.0, 7  # DDIM steps of a clip of each label, and its seed
+DRAWN, GUIDANCE, DRAWN_SEED = 10, 2.0, 7  # DDIM steps of a clip of each label, and its seed
 PREFIX = "temporal: "
 
 
