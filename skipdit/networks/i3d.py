@@ -111,7 +111,7 @@ def i3d(device: str = "cpu") -> I3D:
         state[".".join([*path, "weight" if conv else leaf])] = kernel(array) if conv else array.flatten()
     net = I3D()
     net.load_state_dict(state)
-    return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last_3d)  # pools are faster so
+    return net.requires_grad_(False).eval().to(device)
 
 
 @torch.no_grad()
@@ -127,6 +127,7 @@ def watch(videos: Tensor, batch_size: int = 8, on_batch: Callable[[int], None] =
     for batch in videos.split(batch_size):
         x = batch.float() / 127.5 - 1 if batch.dtype == torch.uint8 else batch.float()
         x = resized(x.flatten(0, 1), SIDE).unflatten(0, batch.shape[:2])  # (B, T, 3, 224, 224)
-        seen.append(Watched(*(part.cpu() for part in net(x.transpose(1, 2)))))
+        x = x.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)  # pools are faster so
+        seen.append(Watched(*(part.cpu() for part in net(x))))
         on_batch(sum(len(part.logits) for part in seen))
     return Watched(*(torch.cat(parts) for parts in zip(*seen, strict=True)))

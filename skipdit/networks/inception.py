@@ -147,7 +147,7 @@ def inception(device: str = "cpu") -> Inception:
     net = Inception()
     found = read_script(weights("inception"))
     net.load_state_dict({name.removeprefix("net.layers."): tensor for name, tensor in found.items()})
-    return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # pools are faster so
+    return net.requires_grad_(False).eval().to(device)
 
 
 @torch.no_grad()
@@ -161,7 +161,8 @@ def look(images: Tensor, batch_size: int = 32, on_batch: Callable[[int], None] =
     net = inception(str(images.device))
     seen = []
     for batch in images.split(batch_size):
-        seen.append(Seen(*(part.cpu() for part in net(prepared(batch)))))
+        x = prepared(batch).contiguous(memory_format=torch.channels_last)  # pools are faster so
+        seen.append(Seen(*(part.cpu() for part in net(x))))
         on_batch(sum(len(part.pool) for part in seen))
     return Seen(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
