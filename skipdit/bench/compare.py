@@ -45,7 +45,7 @@ def compare(
         (setting, of_grid(setting.steps, policies, passes) + [Candidate(PEER, setting.steps, peer) for peer in peers])
         for setting in settings
     ]
-    _check(name, model, grid, plain)
+    _check(name, model, settings, policies, plain)
     rounds = Rounds(out.with_suffix(".rounds.jsonl"), model, plain and plain[1], judges(model))
     count = _Counted(grid, plain is not None, tell)
     records: list[Record] = []
@@ -70,15 +70,15 @@ def fewer(steps: int, speedup: float) -> int:
 # ---- before ---------------------------------------------------------------------------------------------------------
 
 
-def _check(name: str, model: Any, grid: Sequence[tuple[Setting, list[Candidate]]], plain: Any) -> None:
+def _check(name: str, model: Any, settings: Sequence[Setting], policies: Sequence[str], plain: Any) -> None:
     """Refuse now what would be refused after an hour."""
     if plain is not None and plain[1].config.num_classes != model.config.num_classes:
         counts = f"{plain[1].config.num_classes} classes, and {name} {model.config.num_classes}"
         raise ValueError(f"bench: {plain[0]} knows {counts}: a plain twin draws the same pairs")
-    for setting, candidates in grid:
+    for setting in settings:
         if setting.pairs < 1 or setting.batch < 1:
             raise ValueError(f"bench: pairs={setting.pairs} and batch={setting.batch} must be at least 1")
-        for policy in [parse(c.policy) for c in candidates if c.policy and c.kind != PEER]:
+        for policy in map(parse, policies):
             if hasattr(policy.when, "refuse"):  # a plan belongs to one sampler
                 policy.when.refuse(setting.sampler)
             with attach(model, policy):
@@ -115,9 +115,8 @@ def _record(
     """All rounds of a candidate in one record."""
     lines = found[candidate]
     ratios, seconds = _values(lines, "speedup"), Latency(_values(lines, "seconds"))
-    counted = lines[:1] if candidate.kind == PEER else lines
-    ideals = [line.figures["ideal_speedup"] for line in counted]
-    ideal = None if None in ideals else fmean(ideals)
+    ideals, held = _known(lines, "ideal_speedup"), _known(lines, "bytes_held")  # peers': one count, and nothing
+    ideal = fmean(ideals) if ideals else None
     twin = found.get(Candidate(PLAIN, setting.steps))
     figures = {
         "kind": candidate.kind,
@@ -137,7 +136,7 @@ def _record(
         "over_plain": median(ratios) / _speedup(twin) if twin else None,
         "ideal_over_plain": ideal / twin[0].figures["ideal_speedup"] if twin and ideal else None,
         **{judge: summary(values) if values else None for judge, values in _judged(lines).items()},
-        "bytes_held": None if candidate.kind == PEER else max(line.figures["bytes_held"] for line in lines),
+        "bytes_held": max(held, default=None),
         "plan": lines[0].figures["plan"],
         "fewer_steps": _against(lines, found, rival) if rival else None,
         "strip": lines[0].figures["strip"],
@@ -162,6 +161,10 @@ def _judged(lines: list[Record]) -> dict[str, list[float]]:
 
 def _values(lines: list[Record], figure: str) -> list[float]:
     return sorted(line.figures[figure] for line in lines)
+
+
+def _known(lines: list[Record], figure: str) -> list[float]:
+    return [line.figures[figure] for line in lines if line.figures[figure] is not None]
 
 
 def _speedup(lines: list[Record]) -> float:

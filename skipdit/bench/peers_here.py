@@ -157,7 +157,7 @@ def tried(model: nn.Module, study: Study, tell: Callable[[str], None] = lambda n
             if find_spec(package) is None:
                 raise ModuleNotFoundError(f"{package} is not installed")
             with made_ready(model, name, Plan(TRIED, 1, 0.0, named=True)) as copy:
-                same = _on(short, copy).draw(steps=TRIED)
+                same = short.on(copy).draw(steps=TRIED)
             plan = Plan(TRIED, EVERY, 1e9, named=True)
             with made_ready(model, name, plan) as copy:
                 _, spent = _counted(short, copy, TRIED)
@@ -181,12 +181,7 @@ def ideal(study: Study, name: str, steps: int) -> float:
         return full / _counted(study, copy, steps)[1]
 
 
-def _on(study: Study, model: Any) -> Study:
-    """The same pairs on another model."""
-    return Study(model, study.labels, study.styles, study.steps, study.guidance, study.sampler, study.seed)
-
-
 def _counted(study: Study, model: Any, steps: int) -> tuple[Tensor, int]:
     """(pictures, FLOPs), whoever spares them."""
     with counted() as counter:
-        return _on(study, model).draw(steps=steps), counter.get_total_flops()
+        return study.on(model).draw(steps=steps), counter.get_total_flops()

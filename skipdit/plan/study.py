@@ -84,6 +84,10 @@ class Study:
         styles = self.styles and self.styles[:count]
         return replace(self, labels=self.labels[:count], styles=styles, reference=self.reference[:count])
 
+    def on(self, model: Any) -> "Study":
+        """The same pictures of another model, none of them drawn yet."""
+        return Study(model, self.labels, self.styles, self.steps, self.guidance, self.sampler, self.seed)
+
     def draw(
         self,
         policy: Policy | None = None,

@@ -71,7 +71,7 @@ def test_a_peer_is_right_where_ours_is():
     model = made(None)
     study = next(SETTING.batches(model))
     with made_ready(model, F1B0, plan_of(6)) as copy:
-        theirs = peers_here._on(study, copy).draw()
+        theirs = study.on(copy).draw()
     ours = study.draw(Policy(Inner(1, 0), Every(2), residual()))
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-4)
     assert ideal(study, F1B0, 6) == pytest.approx(study.run.report().ideal_speedup, rel=0.02)
