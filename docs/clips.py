@@ -6,8 +6,9 @@
                                                  # process with --backwards meets it in the middle
     python docs/clips.py report data/animation   # docs/records/clips.jsonl and the table in docs/video.md
 
-80 of the 105 labels are drawn once, in batches of 5, bfloat16, with seeds that no setting was chosen on. Time is the processor's,
-one thread: every batch is drawn uncached and in every other way in turn, and a speed-up is the median of the ratios.
+80 of the 105 labels are drawn once, in batches of 5, bfloat16, with seeds that no setting was chosen on. Time is the
+processor's, one thread: every batch is drawn uncached and in every other way in turn, and a speed-up is the median of
+the ratios.
 """
 
 import argparse
