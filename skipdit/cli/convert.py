@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from skipdit.cli.settings import paired
 from skipdit.cli.terminal import err, examples, out
-from skipdit.cli.train import paired
 
 
 class Dtype(StrEnum):

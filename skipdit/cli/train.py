@@ -1,11 +1,9 @@
 """skipdit train: train a DiT on pictures or a Latte on clips, with or without skip branches."""
 
 import inspect
-import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
-from enum import StrEnum
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -13,40 +11,12 @@ import typer
 
 from skipdit.cli.data import EMOJI
 from skipdit.cli.options import Threads
+from skipdit.cli.settings import Prediction, Said, Skips, Temporal, made, recipe_of, resolved
 from skipdit.cli.terminal import err, examples, out, print_json
 from skipdit.cli.watch import Shown, Stop, asked_to_stop, draw_samples
 from skipdit.train.recipe import Recipe
 
 PANEL: dict[str, Any] = {"rich_help_panel": "Model"}
-FRAMES = 8  # of a clip, unless said
-SIZES = {"image_size": "input_size", "patch_size": "", "hidden_size": "", "depth": "", "num_heads": ""}
-CONFIG = {
-    **SIZES,
-    "skips": "",
-    "pairs": "skip_pairs",
-    "prediction": "",
-    "learn_sigma": "",
-    "frames": "num_frames",
-    "temporal": "",
-}  # option -> its name in the model's config
-
-
-class Skips(StrEnum):
-    REPLACE = "replace"
-    JOIN = "join"
-    NONE = "none"
-
-
-class Temporal(StrEnum):
-    ATTENTION = "attention"
-    SHIFT = "shift"
-    NONE = "none"
-
-
-class Prediction(StrEnum):
-    V = "v_prediction"
-    EPSILON = "epsilon"
-    FLOW = "flow"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -145,150 +115,10 @@ def train(
         import torch
 
         torch.set_num_threads(threads)
-    (images, held), model = _made(settings)
+    (images, held), model = made(settings)
     if dry_run:
-        return print_json(_resolved(settings, images, model))
+        return print_json(resolved(settings, images, model))
     _run(said, settings, images, held, model)
-
-
-class Said:
-    """What the command line said: what was typed, and what that means together with a run or a model to start from."""
-
-    def __init__(self, ctx: typer.Context):
-        self.values = dict(ctx.params)
-        self.typed = {
-            name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        }
-
-    def settled(self) -> dict[str, Any]:
-        """Every option's value: as typed, else as the resumed run or the model to start from has it, or the default."""
-        from skipdit.train import checkpoint
-
-        before = checkpoint.latest(self.values["run"]) if self.values["resume"] else None
-        known: dict[str, Any] = {}
-        if before:
-            stored = checkpoint.stored(before.folder)
-            known = {**_options(stored["config"]), **stored["recipe"], "init": None}
-        elif self.values["init"]:
-            from skipdit.backbones.dit import described
-
-            known = _options(described(self.values["init"])[1])
-        settings = {**self.values, **{k: v for k, v in known.items() if k in self.values and k not in self.typed}}
-        if settings["frames"] is None and (settings["data"] / "clips.npz").exists():
-            settings["frames"] = FRAMES
-        if self.values["init"] and "depth" not in self.typed:
-            settings["depth"] = len(numbered(settings["init_blocks"]) or range(settings["depth"]))
-            if "frames" not in known and settings["frames"] and settings["temporal"] == Temporal.ATTENTION:
-                settings["depth"] *= 2  # each block of the DiT to start from becomes a pair
-        return settings
-
-    def again(self) -> str:
-        """The command that goes on."""
-        words = ["skipdit", "train"]
-        for name, value in self.values.items():
-            if name not in self.typed or name in ("resume", "init", "init_style", "init_blocks", "dry_run"):
-                continue
-            flag = "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
-            words += (
-                [flag] if value is True else [flag.replace("--", "--no-")] if value is False else [flag, str(value)]
-            )
-        return shlex.join([*words, "--resume"])
-
-
-def _options(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's config as options."""
-    found = {option: config[name or option] for option, name in CONFIG.items() if (name or option) in config}
-    pairs = ",".join(f"{source}:{target}" for source, target in found.get("pairs") or ())
-    return {**found, "skips": found["skips"] or "none", "pairs": pairs or None}
-
-
-def _made(settings: dict[str, Any]) -> tuple[Any, Any]:
-    """The images or clips to train on and those held out, and the model."""
-    import torch
-
-    from skipdit.cli.ours import ours
-    from skipdit.train.start import start_from
-
-    data = _data(settings)
-    if settings["labels"]:
-        data = data.only(list(filter(None, settings["labels"].read_text(encoding="utf-8").splitlines())))
-    torch.manual_seed(settings["seed"])
-    model = _model(settings, data)
-    if settings["init"]:
-        start_from(model, ours(settings["init"]), settings["init_style"], numbered(settings["init_blocks"]))
-    return data.split(), model
-
-
-def _data(settings: dict[str, Any]) -> Any:
-    from skipdit.data import open_clips, open_images
-
-    if settings["frames"] is not None:
-        return open_clips(settings["data"], settings["image_size"], settings["frames"], settings["interval"])
-    return open_images(settings["data"], settings["image_size"])
-
-
-def _model(settings: dict[str, Any], data: Any) -> Any:
-    """A DiT for images, a Latte for clips, of the classes and styles of the data."""
-    from skipdit.backbones.dit import DiT
-    from skipdit.backbones.latte import Latte
-
-    config = {name or option: settings[option] for option, name in CONFIG.items()}
-    config |= dict(in_channels=3, num_classes=len(data.class_names), class_names=list(data.class_names))
-    config |= dict(
-        skips=None if settings["skips"] == "none" else str(settings["skips"]),
-        skip_pairs=paired(settings["pairs"]),
-        prediction=str(settings["prediction"]),
-        temporal=str(settings["temporal"]),
-    )
-    if settings["frames"] is not None:
-        return Latte(**config)
-    del config["num_frames"], config["temporal"]
-    return DiT(**config, num_styles=len(data.style_names), style_names=list(data.style_names) or None)
-
-
-def _recipe(settings: dict[str, Any]) -> Recipe:
-    return Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
-
-
-def _resolved(settings: dict[str, Any], images: Any, model: Any) -> dict[str, Any]:
-    """All that a run would be told, and what it would find."""
-    from skipdit.train.checkpoint import public
-
-    config = {name: value for name, value in public(model.config).items() if not name.endswith("_names")}
-    return {
-        "recipe": asdict(_recipe(settings)),
-        "model": {**config, "parameters": sum(p.numel() for p in model.parameters())},
-        "data": {
-            "folder": str(settings["data"]),
-            "samples": len(images),
-            "classes": len(images.class_names),
-            "styles": list(images.style_names),
-        },
-        **{
-            name: settings[name]
-            for name in ("init", "init_style", "init_blocks", "resume", "max_minutes", "save_every", "keep", "threads")
-        },
-        "out": str(settings["run"]),
-    }
-
-
-def numbered(said: str | None) -> list[int] | None:
-    """ "0,1,7" -> numbers. Raises ValueError for what isn't spelled so."""
-    if not said:
-        return None
-    if not all(number.strip().isdigit() for number in said.split(",")):
-        raise ValueError(f"blocks {said!r}: spell them as numbers, as in 0,1,7")
-    return [int(number) for number in said.split(",")]
-
-
-def paired(said: str | None) -> list[tuple[int, int]] | None:
-    """ "0:27,1:26" -> pairs (source, target). Raises ValueError for what isn't spelled so."""
-    if not said:
-        return None
-    halves = [pair.split(":") for pair in said.split(",")]
-    if not all(len(pair) == 2 and all(number.strip().isdigit() for number in pair) for pair in halves):
-        raise ValueError(f"pairs {said!r}: spell them source:target, as in 0:27,1:26")
-    return [(int(source), int(target)) for source, target in halves]
 
 
 # ---- the run --------------------------------------------------------------------------------------------------------
@@ -299,7 +129,7 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
     from skipdit.train.loop import launched
     from skipdit.train.loop import train as loop
 
-    recipe, run = _recipe(settings), settings["run"]
+    recipe, run = recipe_of(settings), settings["run"]
     accelerator = launched(recipe)
     quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
     what = "images" if settings["frames"] is None else "clips"

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from skipdit.catalog import near
 from skipdit.cli import app
-from skipdit.cli.train import Said, _slow
+from skipdit.cli.settings import Said
+from skipdit.cli.train import _slow
 from skipdit.train import Recipe, checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import skipdit
 from skipdit.backbones.dit import DiT
 from skipdit.cli import app
-from skipdit.cli.train import paired
+from skipdit.cli.settings import paired
 from skipdit.convert import stored_dtype
 from skipdit.train import checkpoint
 
