@@ -15,10 +15,11 @@ def add_to(app: typer.Typer) -> None:
         "eval",
         epilog=examples(
             "skipdit eval data/emoji --size 32 --save out/emoji32.safetensors",
-            "skipdit eval emoji-skip out/emoji32.safetensors --count 1000 --out out/full",
+            "skipdit eval emoji-skip data/emoji --count 1000 --out out/full",
             'skipdit eval emoji-skip data/emoji --count 1000 --policy "skip_cache(every=2)" --out out/cached',
             "skipdit eval out/cached out/full --metrics psnr,ssim,lpips",
-            "skipdit eval emoji-skip data/emoji --count 1000 --metrics concept_accuracy,image_text --out out/full",
+            "skipdit eval out/cached data/emoji --metrics concept_accuracy,image_text",
+            "skipdit eval emoji-skip out/emoji32.safetensors --count 1000 --out out/random",
             "skipdit eval emoji-video-skip data/animation --count 105 --out out/clips",
             "skipdit eval out/clips videos --frames 8 --size 32 --metrics fvd,flicker",
         ),

@@ -26,9 +26,9 @@ def add_to(app: typer.Typer) -> None:
             "skipdit train --out runs/skip --max-minutes 90",
             "skipdit train --out runs/skip --resume",
             "skipdit train --out runs/plain --skips none",
-            "skipdit train --out runs/latte --data data/animation --init emoji-skip --init-style fluent3d --images 4",
-            "skipdit train --out runs/converted --init emoji-plain --skips join --two-stage --steps 5000",
-            "skipdit train --out runs/branches --init emoji-plain --skips join --freeze backbone --steps 2000",
+            "skipdit train -o runs/latte --data data/animation --labels known.txt --init emoji-skip --init-style noto",
+            "skipdit train --out runs/converted --labels known.txt --init emoji-plain --skips join --two-stage",
+            "skipdit train --out runs/branches --labels known.txt --init emoji-plain --skips join --freeze backbone",
             "torchrun --nproc-per-node 2 -m skipdit.cli train --data photos --out runs/photos --image-size 64",
         ),
     )(with_recipe(train))

@@ -181,6 +181,12 @@ def pairs(candidate: Images, reference: Images, most: int) -> Iterator[tuple[Ten
             f"{candidate.folder} and {reference.folder} don't pair up: {candidate.count} and {reference.count} images"
             f"{_first_difference(candidate.names, reference.names)}"
         )
+    for k, (one, other) in enumerate(zip(candidate.labels or (), reference.labels or (), strict=False)):
+        if one != other:
+            raise ValueError(
+                f"{candidate.folder} and {reference.folder} don't pair up: image {k} is of {one!r} in one and of "
+                f"{other!r} in the other: draw both against the same reference, with the same seed"
+            )
     left, right = (_singly(images) for images in (candidate, reference))
     for a, b in zip(left, right, strict=True):
         if a.shape != b.shape:

@@ -78,6 +78,17 @@ def test_pairs_by_name_and_what_does_not_pair(pictures, tmp_path):
         next(pairs(found, open_images(other), 2))
 
 
+def test_images_drawn_of_other_labels_do_not_pair(tmp_path):
+    for folder, labels in (("full", ("ape", "bee")), ("cached", ("ape", "cat")), ("again", ("ape", "bee"))):
+        (tmp_path / folder).mkdir()
+        x = np.zeros((2, 3, 8, 8), np.uint8)
+        np.savez_compressed(tmp_path / folder / "images-00000.npz", x=x, label=np.array(labels))
+    full, cached, again = (open_images(tmp_path / folder) for folder in ("full", "cached", "again"))
+    assert len(list(pairs(again, full, 2))) == 1
+    with pytest.raises(ValueError, match="image 1 is of 'cat' in one and of 'bee' in the other: draw both against"):
+        next(pairs(cached, full, 2))
+
+
 def test_what_holds_nothing_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         open_images(tmp_path / "nowhere")
