@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit train --out runs/skip --max-minutes 90",
             "skipdit train --out runs/skip --resume",
             "skipdit train --out runs/plain --skips none",
-            "skipdit train -o runs/latte --data data/animation --labels known.txt --init emoji-skip --init-style noto",
+            "skipdit train --out runs/latte --data data/animation --frames 8 --images 4",
             "skipdit train --out runs/converted --labels known.txt --init emoji-plain --skips join --two-stage",
             "skipdit train --out runs/branches --labels known.txt --init emoji-plain --skips join --freeze backbone",
             "torchrun --nproc-per-node 2 -m skipdit.cli train --data photos --out runs/photos --image-size 64",
