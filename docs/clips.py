@@ -184,13 +184,10 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, default=Path("data/animation"))
     parser.add_argument("--backwards", action="store_true", help="draw the last batch first")
     said = parser.parse_args()
+    if said.what == "report":
+        return report(said.data)
     torch.set_num_threads(1)
-    if said.what == "choose":
-        choose()
-    elif said.what == "draw":
-        draw(said.backwards)
-    else:
-        report(said.data)
+    choose() if said.what == "choose" else draw(said.backwards)
 
 
 if __name__ == "__main__":
