@@ -168,8 +168,8 @@ def draw_one(study: Study, cell: dict[str, Any], path: Path) -> None:
     seconds, images = _timed(study, policy, cell["steps"])
     ideal = study.run.report().ideal_speedup if study.run is not None else study.steps / cell["steps"]
     said = {**cell, "seconds": seconds, "ideal": ideal, "labels": study.labels, "styles": study.styles}
-    dtype = str(study.model.dtype).removeprefix("torch.")
-    said["provenance"] = asdict(Provenance.here(dtype, len(study.labels), cell["steps"], study.seed))
+    where = Provenance.here(study.model.dtype, len(study.labels), cell["steps"], study.seed)
+    said["provenance"] = asdict(where)
     with written_aside(path) as aside:
         save_file({"images": images}, aside, metadata={"cell": json.dumps(said)})
 

@@ -187,8 +187,7 @@ def _records(rows: Sequence[Row], times: Mapping[str, Latency], said: Mapping[st
             "gflops": flops / 1e9,
             "all_seconds": times[row.name].seconds,
         }
-        dtype = str(row.model.dtype).removeprefix("torch.")
-        provenance = Provenance.here(dtype, len(row.images), row.steps, said["seed"])
+        provenance = Provenance.here(row.model.dtype, len(row.images), row.steps, said["seed"])
         records.append(Record(row.name, str(row.policy or ""), figures, provenance))
     return records
 

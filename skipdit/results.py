@@ -34,8 +34,8 @@ class Provenance:
     time: str  # ISO 8601, UTC
 
     @classmethod
-    def here(cls, dtype: str, batch: int, steps: int, seed: int = 0, device: str = "cpu") -> "Provenance":
-        """This command, on this machine, now."""
+    def here(cls, dtype: object, batch: int, steps: int, seed: int = 0, device: str = "cpu") -> "Provenance":
+        """This command, on this machine, now. `dtype` is torch's or its name: torch.bfloat16 or "bfloat16"."""
         import torch  # a page that only reads results needs no torch
 
         return cls(
@@ -44,7 +44,7 @@ class Provenance:
             cores=os.cpu_count() or 1,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
-            dtype=dtype,
+            dtype=str(dtype).removeprefix("torch."),
             batch=batch,
             steps=steps,
             seed=seed,

@@ -57,8 +57,8 @@ class Options:
         self, name: str, policy: str, figures: dict[str, Any], batch: int = 1, steps: int | None = None
     ) -> Record:
         """A record of these settings."""
-        dtype = str(DTYPES[self.dtype]).removeprefix("torch.")
-        return Record(name, policy, figures, Provenance.here(dtype, batch, steps or self.steps, self.seed, self.device))
+        where = Provenance.here(DTYPES[self.dtype], batch, steps or self.steps, self.seed, self.device)
+        return Record(name, policy, figures, where)
 
 
 def made(options: Options, skips: str | None = "replace") -> DiT | Latte:

@@ -87,8 +87,8 @@ class Rounds:
         own = self.plain_print if candidate.kind == PLAIN else ""
         key = {**setting.as_dict(), **asdict(candidate), "of_steps": setting.steps, "number": number, "rows": rows}
         key |= {"model": self.model_print, "plain": own, "figures": list(self.names)}
-        dtype, device = str(self.model.dtype).removeprefix("torch."), str(self.model.device)
-        where = Provenance.here(dtype, setting.batch, candidate.steps, setting.seed, device)
+        device = str(self.model.device)
+        where = Provenance.here(self.model.dtype, setting.batch, candidate.steps, setting.seed, device)
         return Record("round", candidate.policy, {"key": key, **figures}, where)
 
 

@@ -93,8 +93,7 @@ def _records(name: str, policies: list[Any], pictures: int, said: dict[str, Any]
         sample(model, labels, styles, **said, batch_size=pictures, on_step=lambda done, total: tell(name))
 
     def record(policy: str, figures: dict[str, Any]) -> Record:
-        dtype = str(model.dtype).removeprefix("torch.")
-        where = Provenance.here(dtype, pictures, said["steps"], said["seed"], str(model.device))
+        where = Provenance.here(model.dtype, pictures, said["steps"], said["seed"], str(model.device))
         return Record(f"similarity of {name}", policy, figures, where)
 
     whole = uncached(model, draw)

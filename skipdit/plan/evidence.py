@@ -49,12 +49,11 @@ def checked(study: Study, policy: Policy, rounds: int, tell: Callable[[str], Non
     fewer = min(study.steps, ceil(study.steps / faster))  # in doubt for the rival
     say(f"the same time spent on {fewer} steps")
     rival = study.decibels(study.draw(steps=fewer))
-    dtype = str(study.model.dtype).removeprefix("torch.")
     return {
         "measured_speedup": faster,
         "ideal_speedup": report.ideal_speedup,
         "held_out_psnr": summary(found),
         "fewer_steps": {"steps": fewer, "psnr": summary(rival)},
         "ahead_of_fewer_steps": summary([a - b for a, b in zip(found, rival, strict=True)]),
-        "provenance": asdict(Provenance.here(dtype, len(timed_on.labels), study.steps, study.seed)),
+        "provenance": asdict(Provenance.here(study.model.dtype, len(timed_on.labels), study.steps, study.seed)),
     }

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from skipdit import results
 from skipdit.results import Provenance, Record, append, read
@@ -62,6 +63,7 @@ def test_provenance_names_no_folder(monkeypatch):
     assert str(Path(results.__file__).parents[1]) not in json.dumps(asdict(found))
     assert found.machine
     assert found.cores > 0
+    assert (found.dtype, Provenance.here(torch.bfloat16, 1, 1).dtype) == ("float32", "bfloat16")
 
 
 def test_outside_a_checkout_the_version_stands_for_the_commit(monkeypatch, tmp_path):
