@@ -21,7 +21,7 @@ from typing import Any
 import matplotlib
 import torch
 from kept import by_efficientnet, by_inception
-from pages import fill, machine
+from pages import fill, machine, markdown
 from torch import Tensor
 from trained import DTYPES, told, trained
 
@@ -129,17 +129,13 @@ def reached_by_all(records: Sequence[Record]) -> Iterator[int]:
 
 
 def table(records: Sequence[Record]) -> str:
-    lines = [f"![FID against steps and time]({PICTURE.name})\n"]
-    lines += ["| step | " + " | ".join(f"{name}, {kind}" for name in COLUMNS for kind in KINDS) + " |"]
-    lines += ["|---" * (1 + len(KINDS) * len(COLUMNS)) + "|"]
+    rows = []
     for mark in reached_by_all(records):
         here = figures_at(records, mark)
-        cells = [
-            " / ".join(f"{here[kind, seed][key]:{form}}" for seed in SEEDS)
-            for key, form in COLUMNS.values()
-            for kind in KINDS
-        ]
-        lines.append(f"| {mark} | " + " | ".join(cells) + " |")
+        ways = [(kind, *column) for column in COLUMNS.values() for kind in KINDS]
+        rows.append([f"{mark}", *(" / ".join(f"{here[k, s][key]:{form}}" for s in SEEDS) for k, key, form in ways)])
+    lines = [f"![FID against steps and time]({PICTURE.name})\n"]
+    lines += markdown(["step", *(f"{name}, {kind}" for name in COLUMNS for kind in KINDS)], rows)
     where, f = records[-1].provenance, records[-1].figures
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['images']} images a figure, {where.steps} DDIM steps, guidance"

@@ -21,7 +21,7 @@ import torch
 from grid import study_of
 from grid_candidates import fit_corrections
 from kept import by_efficientnet, by_inception
-from pages import fill, machine
+from pages import fill, machine, markdown
 from pages import rows as table
 from torch import Tensor
 
@@ -245,14 +245,15 @@ def ours(records: Sequence[Record]) -> str:
 def beside_the_paper(records: Sequence[Record]) -> str:
     """The paper's class-to-image figures beside ours of the same method."""
     found = {name_of(record): record.figures for record in records}
-    lines = ["| | theirs: speed-up | FID | sFID | precision | recall | ours: ideal | FID | sFID | precision | recall |"]
-    lines += ["|---" * 11 + "|"]
+    kinds = ("FID", "sFID", "precision", "recall")
+    rows = []
     for name, (theirs_fid, theirs_sfid, precision, recall, speedup) in PAPER.items():
-        theirs = f"{speedup:.2f} | {theirs_fid:.2f} | {theirs_sfid:.2f} | {precision / 100:.3f} | {recall / 100:.3f}"
+        theirs = [f"{speedup:.2f}", f"{theirs_fid:.2f}", f"{theirs_sfid:.2f}"]
+        theirs += [f"{precision / 100:.3f}", f"{recall / 100:.3f}"]
         f = found.get(TWIN.get(name, name))
         own = [f"{f[key]:{form}}" for key, form in list(COLUMNS.values())[:5]] if f else [""] * 5
-        lines.append(f"| {name} | {theirs} | " + " | ".join(own) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *theirs, *own])
+    return "\n".join(markdown(["", "theirs: speed-up", *kinds, "ours: ideal", *kinds], rows)) + "\n"
 
 
 def _short(policy: str) -> str:

@@ -12,7 +12,7 @@ from statistics import fmean, median
 from typing import Any
 
 import matplotlib
-from pages import fill
+from pages import fill, markdown
 from safetensors import safe_open
 
 matplotlib.use("Agg")
@@ -148,22 +148,21 @@ def fewer_in_the_same_time(cells: list[Cell], cell: Cell) -> Cell | None:
     return min(rivals, key=lambda c: c.steps, default=None)
 
 
+HEADINGS = ["", "setting", "pairs", "measured", "ideal", "PSNR, dB", "SSIM", "over fewer steps, dB"]
+
+
 def table(cells: list[Cell]) -> str:
     lines = []
     for budget in BUDGETS:
-        lines += [
-            f"\n**{budget:g} times**\n",
-            "| | setting | pairs | measured | ideal | PSNR, dB | SSIM | over fewer steps, dB |",
-        ]
-        lines += ["|---" * 8 + "|"]
-        lines += [_row(cell, fewer_in_the_same_time(cells, cell)) for cell in rows(cells, budget)]
+        found = [_row(cell, fewer_in_the_same_time(cells, cell)) for cell in rows(cells, budget)]
+        lines += [f"\n**{budget:g} times**\n", *markdown(HEADINGS, found)]
         there = {cell.name for cell in rows(cells, budget)}
         absent = sorted({cell.name for cell in cells} - there)
         lines += [f"\nDid not reach it: {', '.join(absent)}."] if absent else []
     return "\n".join(lines) + "\n"
 
 
-def _row(cell: Cell, rival: Cell | None) -> str:
+def _row(cell: Cell, rival: Cell | None) -> list[str]:
     low, high = interval(cell.psnr)
     name = f"**{cell.name}**" if cell.name == "tuned plan" else cell.name
     setting = f"{cell.steps} steps" if "steps" in cell.name else f"`{_short(cell.policy)}`"
@@ -173,8 +172,8 @@ def _row(cell: Cell, rival: Cell | None) -> str:
         a, b = interval(gaps)
         ahead = f"{fmean(gaps):+.1f} ({a:+.1f} … {b:+.1f}), {rival.steps} steps"
     near = f"{fmean(cell.psnr):.1f} ({low:.1f} … {high:.1f})"
-    speed = f"{cell.speedup:.2f}x | {cell.ideal:.2f}x"
-    return f"| {name} | {setting} | {len(cell.psnr)} | {speed} | {near} | {fmean(cell.ssim):.4f} | {ahead} |"
+    speed = [f"{cell.speedup:.2f}x", f"{cell.ideal:.2f}x"]
+    return [name, setting, f"{len(cell.psnr)}", *speed, near, f"{fmean(cell.ssim):.4f}", ahead]
 
 
 def _short(policy: str) -> str:

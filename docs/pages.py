@@ -1,7 +1,7 @@
 """Tables in pages: each stands between its marks, <!-- NAME --> and <!-- end -->."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,25 @@ def fill(page: Path, tables: Mapping[str, str]) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table's lines in Markdown."""
+    return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
 def rows(
     records: Iterable[Record], columns: Columns, name: Callable[[Record], str], short: Callable[[str], str] = str
 ) -> list[str]:
     """A table's lines: a record each, its name, its policy or steps, its figures."""
-    lines = ["| | setting | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    found = []
     for record in records:
         setting = f"`{short(record.policy)}`" if record.policy else f"{record.provenance.steps} steps"
-        lines.append(f"| {name(record)} | {setting} | {cells(record.figures, columns)} |")
-    return lines
+        found.append([name(record), setting, *cells(record.figures, columns)])
+    return markdown(["", "setting", *columns], found)
 
 
-def cells(figures: Mapping[str, Any], columns: Columns) -> str:
+def cells(figures: Mapping[str, Any], columns: Columns) -> list[str]:
     """The figures of a row; what could not be had stays empty."""
-    return " | ".join("" if figures[key] is None else f"{figures[key]:{form}}" for key, form in columns.values())
+    return ["" if figures[key] is None else f"{figures[key]:{form}}" for key, form in columns.values()]
 
 
 def machine(where: Provenance) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pages import fill
+from pages import fill, markdown
 
 from skipdit.bench.families import FAMILIES
 from skipdit.results import Record, read
@@ -46,11 +46,8 @@ def _kind(what: str) -> str:
 
 
 def _table(rows: dict[str, dict[str, Figures]], cell: Callable[[Figures], str]) -> str:
-    families = list(FAMILIES)
-    lines = ["| | " + " | ".join(families) + " |", "|---" * (len(families) + 1) + "|"]
-    for what, figures in rows.items():
-        lines.append(f"| {what} | " + " | ".join(cell(figures[f]) if f in figures else "" for f in families) + " |")
-    return "\n".join(lines) + "\n"
+    told = ([what, *(cell(found[f]) if f in found else "" for f in FAMILIES)] for what, found in rows.items())
+    return "\n".join(markdown(["", *FAMILIES], told)) + "\n"
 
 
 def _reached(figures: Figures) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from kept import by_i3d
-from pages import fill, machine
+from pages import fill, machine, markdown
 from trained import DTYPES, told, trained
 
 from skipdit.backbones.latte import Latte
@@ -123,7 +123,7 @@ def report(records: Sequence[Record]) -> None:
 
 
 def table(records: Sequence[Record]) -> str:
-    lines = ["| | steps | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|", *rows(records)]
+    lines = markdown(["", "steps", *COLUMNS], rows(records))
     where, f = records[-1].provenance, records[-1].figures
     lines.append(
         f"\nSeeds {' / '.join(map(str, SEEDS))}. {f['clips']} clips, {where.steps} DDIM steps, guidance {GUIDANCE:g}."
@@ -132,7 +132,7 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rows(records: Sequence[Record]) -> Iterator[str]:
+def rows(records: Sequence[Record]) -> Iterator[list[str]]:
     """At equal steps, then at equal time; seeds side by side."""
     for longer in (False, True):
         for way in WAYS:
@@ -141,11 +141,11 @@ def rows(records: Sequence[Record]) -> Iterator[str]:
                 yield _row(way.name, found)
 
 
-def _row(name: str, found: Sequence[Record]) -> str:
+def _row(name: str, found: Sequence[Record]) -> list[str]:
     cells = [" / ".join(dict.fromkeys(f"{r.figures['step']}" for r in found))]
     for key, scale, form in COLUMNS.values():
         cells.append(" / ".join(dict.fromkeys(f"{r.figures[key] * scale:{form}}" for r in found)))
-    return f"| {name} | " + " | ".join(cells) + " |"
+    return [name, *cells]
 
 
 # ---- main -----------------------------------------------------------------------------------------------------------

@@ -58,5 +58,5 @@ def test_from_choice_to_page(script, tmp_path, network):
     assert fora["fvd"] > 0
     page = script.PAGE.read_text()
     assert page.count("\n| ") == len(records) + 1
-    assert page.startswith("before\n<!-- clips -->\n| | setting")
+    assert page.startswith("before\n<!-- clips -->\n|  | setting")
     assert page.endswith("<!-- end -->\nbehind\n")
