@@ -12,6 +12,7 @@ from typing import Any
 
 from pages import Columns, cells, fill, markdown
 
+from skipdit.report import tables as reported
 from skipdit.results import Record, read
 
 HERE = Path(__file__).parent
@@ -49,6 +50,12 @@ def speed(model: str) -> str:
     mark = f"speed {model}"
     mine = [r for r in records("bench") if r.name in (mark, f"{mark} uncached", f"{mark} uncached, no branches")]
     return columns(lambda r: f"`{r.policy}`" if r.policy else r.name.removeprefix(f"{mark} "), mine, SPEED)
+
+
+def peers(model: str) -> str:
+    """Peers and ours on one model in one run."""
+    mine = [r for r in records("bench_peers") if r.name == f"bench {model}"]
+    return "\n".join(map(reported.markdown, reported.tables(mine)))
 
 
 # ---- similarity.md --------------------------------------------------------------------------------------------------
@@ -117,6 +124,7 @@ def demo() -> str:
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "bench.md": {
         "speed": lambda: speed("narrow"), "speed of clips": lambda: speed("narrow-video"),
+        "peers, plain": lambda: peers("emoji-plain"), "peers, skip": lambda: peers("emoji-skip"),
     },
     "similarity.md": {"moves": moves},
     "conversion.md": {"arms": conversion},
