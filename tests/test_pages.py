@@ -4,7 +4,7 @@ import pytest
 
 from skipdit.results import read
 
-SCRIPTS = ["tables", "peers", "evaluation", "temporal", "acceleration"]
+SCRIPTS = ["tables", "guidance", "peers", "evaluation", "temporal", "acceleration"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
