@@ -278,9 +278,11 @@ def main() -> None:
     if said.list:
         return print("\n".join(f"{row.name}: {row.policy or f'{row.steps} steps'}" for row in wanted))
     if said.data == "report":
-        records = resumed(said.records)
+        records = [record for record in resumed(said.records) if record.figures["images"] == said.images]
         if not records:
-            parser.error(f"{said.records} holds no records yet: python docs/evaluation.py data/emoji")
+            parser.error(
+                f"{said.records} holds no records of {said.images} images yet: python docs/evaluation.py data/emoji"
+            )
         return report(records)
     if said.images < LEAST and said.records == RECORDS:
         parser.error(f"--images {said.images} are too few to publish: {LEAST} or more, or --records elsewhere")

@@ -12,18 +12,18 @@ import argparse
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from kept import by_efficientnet
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from skipdit.aside import written_aside
 from skipdit.data.images import ImageSet, read_images
+from skipdit.evaluate.images import of_data
 from skipdit.metrics.image_text import image_text
-from skipdit.networks.efficientnet import features
 from skipdit.networks.image_text import FILE, ImageText
 from skipdit.networks.minilm import read
 from skipdit.results import Provenance, Record, write
@@ -45,8 +45,8 @@ def main() -> None:
     torch.manual_seed(said.seed)
     data = read_images(said.data)
     tags = captions(said.data, data)
-    seen = {side: _kept(f"images-{side}", lambda side=side: _looked(data, side)) for side in SIDES}
-    texts = [_kept(name, lambda each=each: read(each)) for name, each in (("labels", data.class_names), ("tags", tags))]
+    seen = {s: by_efficientnet(OUT / f"images-{s}.safetensors", of_data(said.data, data.resized(s))) for s in SIDES}
+    texts = [read(data.class_names), read(tags)]
     final, other = held_out(data.class_names)
     held = final | other if said.choose else final
     known = torch.tensor([name not in held for name in data.class_names])  # (C,)
@@ -76,20 +76,6 @@ def held_out(names: tuple[str, ...]) -> tuple[set[str], set[str]]:
     """Two sets of concepts, by a hash of their names: the same for everybody."""
     order = sorted(names, key=lambda name: hashlib.sha256(f"image-text|{name}".encode()).digest())
     return set(order[:HELD_OUT]), set(order[HELD_OUT : 2 * HELD_OUT])
-
-
-def _looked(data: ImageSet, side: int) -> Tensor:
-    with tqdm(total=len(data), desc=f"looking at {side} x {side}") as bar:
-        return features(data.resized(side).x, on_batch=lambda done: bar.update(done - bar.n))
-
-
-def _kept(name: str, make: Any) -> Tensor:
-    path = OUT / f"{name}.safetensors"
-    if not path.exists():
-        made = make()
-        with written_aside(path) as aside:
-            save_file({"features": made}, aside)
-    return load_file(path)["features"]
 
 
 # ---- train ----------------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ def trained(out: Path, mark: int, words: Sequence[object], first: Sequence[objec
     """
     at = out / f"checkpoint-{mark:07}"
     if not at.exists():
-        begun = (out / "metrics.jsonl").exists()
-        say = ["train", "--out", out, *words, *(["--resume"] if begun else first), "--steps", mark, "--decay", 0]
+        begun = any(out.glob("checkpoint-???????"))  # a run that was killed before has metrics alone
+        say = ["train", "--out", out, *words, "--resume", *([] if begun else first), "--steps", mark, "--decay", 0]
         say += ["--save-every", 10**6, "--threads", 1]
         subprocess.run([sys.executable, "-m", "skipdit.cli", *map(str, say)], check=True, stdout=subprocess.DEVNULL)
     return at

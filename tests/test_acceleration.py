@@ -63,8 +63,12 @@ def test_a_run_is_trained_to_a_mark_and_on(script, monkeypatch, tmp_path):
     said, run = [], tmp_path / "run"
     monkeypatch.setattr(trained.subprocess, "run", lambda words, **_: said.append(words))
     trained.trained(run, 2, ["--seed", 1], first=["--init", "emoji-skip"])
-    assert said[0][6:10] == ["--seed", "1", "--init", "emoji-skip"]
+    assert said[0][6:11] == ["--seed", "1", "--resume", "--init", "emoji-skip"]
     run.mkdir()
+    (run / "metrics.jsonl").touch()  # killed before its first checkpoint: it begins as it was told
+    trained.trained(run, 2, ["--seed", 1], first=["--init", "emoji-skip"])
+    assert said.pop() == said[0]
+    (run / "checkpoint-0000002").mkdir()
     (run / "metrics.jsonl").write_text('{"loss": 1, "samples_per_s": 64}\n' * 3)
     trained.trained(run, 4, ["--seed", 1], first=["--init", "emoji-skip"])
     assert said[1][6:9] == ["--seed", "1", "--resume"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from skipdit.cli.options import Device, Guidance, Sampler, Threads
-from skipdit.cli.scored import ALONE, CLIPS, LABELLED, MEANING, PAIRS, SETS, fitting, named, scores
+from skipdit.cli.scored import ALONE, CLIPS, LABELLED, MEANING, PAIRS, SETS, check, fitting, named, scores
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 
@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
             "skipdit eval emoji-skip data/emoji --count 1000 --out out/full",
             'skipdit eval emoji-skip data/emoji --count 1000 --policy "skip_cache(every=2)" --out out/cached',
             "skipdit eval out/cached out/full --metrics psnr,ssim,lpips",
-            "skipdit eval out/cached data/emoji --metrics concept_accuracy,image_text",
+            "skipdit eval emoji-skip data/emoji --count 1000 --out out/full --metrics concept_accuracy,image_text",
             "skipdit eval emoji-skip out/emoji32.safetensors --count 1000 --out out/random",
             "skipdit eval emoji-video-skip data/animation --count 105 --out out/clips",
             "skipdit eval out/clips videos --frames 8 --size 32 --metrics fvd,flicker",
@@ -73,7 +73,7 @@ def evaluate(
 ) -> None:
     """Score a folder of images, or a model that draws them first, against a reference.
 
-    A model draws the reference's labels and styles where that is a data set, all of them evenly otherwise. Its images
+    A model draws the reference's labels and styles where that is a data set, any at random otherwise. Its images
     are kept in shards: the same command goes on where it was interrupted. The networks come with skipdit weights fetch.
     A video model's clips are scored by FVD and its kin.
     """
@@ -93,13 +93,17 @@ def evaluate(
     model = _model(images, drawing, device)
     if model is not None:
         form = _form_of(images, model.config, form)
-    known: Any = _opened(reference, form)
     judged: Any = None if model else _opened(Path(images), form)
+    if judged is not None and form.size is None:
+        form = form._replace(size=judged.side)  # what a model drew, against pictures of that size
+    known: Any = _opened(reference, form)
     taken = fitting(wanted, reference, save, judged.frames if judged else form.frames, known)
     with progress(quiet=as_json) as bar:
         if model is not None:
             known = known and known.known_to(model)
             like, which, task = known and known.labelled, _part(part), bar.add_task("drawing", total=count)
+            if not part:
+                check(taken, save, known, count)
             generate(model, folder, count, drawing, like, which, lambda done, of: bar.update(task, completed=done))
             if part:
                 words = f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored"

@@ -9,6 +9,11 @@ CLIPS = ("fvd", "kvd", "frame_fid", "flicker")
 ALONE = ("inception_score",)
 LABELLED = ("concept_accuracy", "image_text")
 PAIRS = ("psnr", "ssim", "lpips", "dists")
+NETWORKS = {
+    **dict.fromkeys((*SETS, "frame_fid"), ("inception",)), **dict.fromkeys(("fvd", "kvd"), ("i3d",)),
+    **dict.fromkeys(("inception_score", "concept_accuracy"), ("efficientnet",)),
+    "image_text": ("efficientnet", "minilm", "minilm-words"), "lpips": ("alexnet",), "dists": ("vgg16", "dists"),
+}  # fmt: skip
 MEANING = {  # figure: what is good
     "fid": "lower is nearer, 0 for equal sets",
     "sfid": "lower is nearer, of where things are",
@@ -76,10 +81,25 @@ def fitting(wanted: list[str], reference: Path | None, save: Path | None, frames
         raise ValueError(f"{', '.join(pairs)} compare pairs: the reference must be a folder, not {reference}")
     if "concept_accuracy" in wanted:
         _check_labels(known)
-    taken = (wanted or list(CLIPS if clips else SETS)) if reference else []
-    if known is None and set(SETS) & set(taken):
+    if reference is None:
+        if strange := [name for name in wanted if name not in (*ALONE, "image_text")]:
+            raise ValueError(f"{strange[0]} compares with a reference: name one, a folder or a statistics file")
+        return wanted
+    if known is None:
         _check_statistics(reference)
-    return taken
+    return wanted or list(CLIPS if clips else SETS)
+
+
+def check(taken: list[str], save: Path | None, known: Any, count: int) -> None:
+    """What else would fail after the drawing. Raises Unavailable for weights that aren't there, ValueError for another
+    number of pairs."""
+    from skipdit.networks.fetch import weights
+
+    for name in [*taken, *(["fid"] if save else [])]:
+        for network in NETWORKS.get(name, ()):
+            weights(network)
+    if set(PAIRS) & set(taken) and known.count != count:
+        raise ValueError(f"{known.folder} holds {known.count} images to pair, not {count}: say --count {known.count}")
 
 
 def _what(clips: bool) -> str:

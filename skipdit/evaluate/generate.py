@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-import uuid
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,9 +17,10 @@ from skipdit.aside import written_aside
 from skipdit.attach import attach
 from skipdit.catalog import parse
 from skipdit.data.images import ImageSet
-from skipdit.evaluate.images import read_shard
+from skipdit.evaluate.images import SHARDS, read_shard
 from skipdit.networks.resize import eight_bits
 from skipdit.plan.fingerprint import fingerprint
+from skipdit.plan.plan import located
 from skipdit.sample import sample
 
 SHARD = 256  # images a file
@@ -53,11 +54,11 @@ def generate(
     like    a data set whose labels and styles are drawn, each image's in turn; else they are drawn evenly at random
     part    (i, n): draw only every n-th shard, from the i-th on; others may draw theirs at the same time
 
-    Image k depends on the seed and k alone: not on the shards, the part or the count. Raises ValueError where `out`
-    holds images drawn otherwise.
+    Image k depends on the seed and k alone, not on the shards, the part or the count; under a gate, whose verdict is
+    one for the batch, on the images beside it, too. Raises ValueError where `out` holds images drawn otherwise.
     """
-    _claim(out, model, drawing, like)
     conditions = _conditions(model, count, drawing.seed, like)
+    _claim(out, model, drawing, like)
     paths = [out / f"images-{number:05}.npz" for number in range(-(-count // SHARD))]
     todo = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
     done = 0
@@ -66,6 +67,7 @@ def generate(
             done += len(rows)
         elif number % part[1] == part[0]:
             images = _drawn(model, [conditions[k] for k in rows], rows, drawing)
+            _claim(out, model, drawing, like)  # nobody has begun another way meanwhile
             arrays: dict[str, Any] = {"x": images.numpy(), **_names(model, [conditions[k][0] for k in rows])}
             with written_aside(path) as aside:
                 np.savez_compressed(aside, **arrays)
@@ -76,10 +78,11 @@ def generate(
 
 def drawing_of(folder: Path) -> Drawing:
     """How the images in a folder were drawn; with no steps where they weren't drawn here."""
-    if not (folder / RUN).is_file():
+    try:
+        said = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        return Drawing(**{field.name: said[field.name] for field in fields(Drawing)})
+    except (OSError, KeyError, TypeError, ValueError):  # none, or somebody else's
         return Drawing(steps=0)
-    said = json.loads((folder / RUN).read_text())
-    return Drawing(**{field.name: said[field.name] for field in fields(Drawing)})
 
 
 def _drawn(model: Any, conditions: list[tuple[int, int | None]], rows: range, drawing: Drawing) -> Tensor:
@@ -142,21 +145,28 @@ def _numbers(names: tuple[str, ...], known: Any, what: str) -> list[int]:
 def _claim(out: Path, model: Any, drawing: Drawing, like: ImageSet | None) -> None:
     """Write down how the images in `out` are drawn. Raises ValueError where that was another way."""
     said = {"model": fingerprint(model), **asdict(drawing), "shard": SHARD, "like": _labels(like)}
+    if files := _files(drawing.policy):
+        said["files"] = files
     path = out / RUN
     if path.is_file():
         before = json.loads(path.read_text())
         other = [f"{key}={before.get(key)!r}, not {value!r}" for key, value in said.items() if before.get(key) != value]
-        if other:
+        if not other:
+            return
+        if any(out.glob(SHARDS)):
             raise ValueError(
                 f"{out} holds images drawn otherwise ({'; '.join(other)}): delete it or name another --out"
             )
-        return
-    if any(out.glob("images*.npz")):
+    elif any(out.glob("images*.npz")):
         raise ValueError(f"{out} holds images but no {RUN}: name another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    aside = out / f".{RUN}-{uuid.uuid4().hex}"  # one's own: parts may start at once
-    aside.write_text(json.dumps(said, indent=1))
-    aside.replace(path)
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(said, indent=1))
+
+
+def _files(policy: str) -> str:
+    """A hash of the plan or the weights that a policy's spelling names, "" for none."""
+    paths = [located(name) for name in re.findall(r"[^'\"]+?\.(?:json|safetensors)", policy)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16] if paths else ""
 
 
 def _labels(like: ImageSet | None) -> str:

@@ -29,6 +29,7 @@ class Images:
     labelled   the data set with its labels and styles, where it is one
     labels     the name of each image's label, or None where they are unknown
     frames     of each clip; None for images
+    side       pixels, of what a model drew; None for others
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Images:
     labelled: ImageSet | None = None
     labels: list[str] | None = None
     frames: int | None = None
+    side: int | None = None
 
     def known_to(self, model: Any) -> "Images":
         """The images whose labels a model knows; all of them where they have none. Raises ValueError for no such."""
@@ -103,13 +105,17 @@ def _clips(folder: Path, size: int | None, frames: int | None, interval: int) ->
 
 def _of_shards(folder: Path, shards: list[Path], size: int | None, frames: int | None) -> Images:
     shapes = [read_shard(path).shape for path in shards]
+    whole = [shape[0] == shapes[0][0] for shape in shapes[:-1]]
+    if [int(path.stem[-5:]) for path in shards] != list(range(len(shards))) or not all(whole):
+        raise ValueError(f"{folder} lacks shards between others: the command that drew it draws them, without --part")
     own = shapes[0][1] if len(shapes[0]) == 5 else None
     if frames not in (None, own):
         raise ValueError(
             f"{folder} holds {f'clips of {own} frames' if own else 'images'}, not clips of {frames} frames"
         )
     count = sum(shape[0] for shape in shapes)
-    return Images(folder, count, None, lambda most: _shards(shards, most, size), labels=_labels(shards), frames=own)
+    labels, side = _labels(shards), shapes[0][-1]
+    return Images(folder, count, None, lambda most: _shards(shards, most, size), None, labels, own, side)
 
 
 def _until(batches: Iterator[Tensor], count: int) -> Iterator[Tensor]:
@@ -145,7 +151,7 @@ def _shards(paths: list[Path], most: int, size: int | None) -> Iterator[Tensor]:
     for path in paths:
         x = read_shard(path)
         if size not in (None, x.shape[-1]):
-            raise ValueError(f"{path} holds images of {x.shape[-1]} pixels, not {size}: leave the size out")
+            raise ValueError(f"{path} holds images of {x.shape[-1]} pixels, not {size}: what was drawn isn't reduced")
         yield from x.split(most)
 
 

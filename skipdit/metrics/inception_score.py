@@ -22,7 +22,8 @@ def inception_score(logits: Tensor, splits: int = 10) -> Score:
     if logits.dim() != 2 or splits < 1 or len(logits) < 2 * splits:
         raise ValueError(f"inception_score: {splits} splits need logits (N, classes) of {2 * splits} images or more, "
                          f"not {tuple(logits.shape)}")  # fmt: skip
-    logs = logits.double().log_softmax(1)
+    order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(0))  # a set may be sorted by class
+    logs = logits[order].double().log_softmax(1)
     values = []
     for part in logs.tensor_split(splits):  # (N / splits, classes)
         marginal = part.exp().mean(0).log()  # (classes,)

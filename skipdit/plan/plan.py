@@ -126,13 +126,17 @@ class Plan:
     @classmethod
     def load(cls, path: Path | str) -> "Plan":
         """A plan from its file; "emoji-skip/plan-2x.json" also names a shipped one. Raises ValueError, OSError."""
-        path = Path(path)
-        if not path.exists() and (SHIPPED / path).exists():
-            path = SHIPPED / path
+        path = located(path)
         try:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ValueError(f"{path} is no plan: {error}") from error
+
+
+def located(name: Path | str) -> Path:
+    """The file of that name, or else the shipped one, where there is one."""
+    path = Path(name)
+    return SHIPPED / path if not path.exists() and (SHIPPED / path).exists() else path
 
 
 def spelled(spelling: str) -> Policy:

@@ -103,6 +103,30 @@ def test_concept_accuracy_needs_labels(folder, emoji, tmp_path):
         assert words in call("eval", *arguments, *metrics, code=2).stderr, arguments
 
 
+def test_what_drawing_would_not_mend_is_refused_before(folder, tmp_path, monkeypatch):
+    out = tmp_path / "drawn"
+    draws = ("eval", "emoji-skip", folder, "--count", 4, "--steps", 1, "--out", out, "--metrics")
+    assert "holds 6 images to pair, not 4: say --count 6" in call(*draws, "psnr", code=2).stderr
+    monkeypatch.setenv("SKIPDIT_CACHE", str(tmp_path / "empty"))
+    assert "weights fetch efficientnet" in call(*draws, "inception_score", code=2).stderr
+    missing = ("eval", folder, tmp_path / "nowhere", "--metrics", "inception_score")
+    assert "nowhere" in call(*missing, code=2).stderr
+    alone = ("eval", folder, "--save", tmp_path / "s.safetensors", "--metrics", "fid")
+    assert "fid compares with a reference" in call(*alone, code=2).stderr
+    assert not out.exists()
+
+
+def test_drawn_images_meet_pictures_of_their_size(tmp_path, network):
+    network("inception")
+    random = np.random.RandomState(0)
+    (tmp_path / "large").mkdir()
+    for number in range(4):
+        Image.fromarray(random.randint(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "large" / f"{number}.png")
+    large, out, metrics = tmp_path / "large", tmp_path / "drawn", ("--metrics", "fid", "--threads", 1)
+    by_model = said("eval", "emoji-skip", large, "--count", 4, "--steps", 1, "--out", out, *metrics)["figures"]
+    assert said("eval", out, large, *metrics)["figures"] == by_model
+
+
 def test_part_of_a_model(folder, tmp_path):
     done = call("eval", "emoji-skip", folder, "--count", 2, "--steps", 1, "--part", "1/2", "--out", tmp_path / "part")
     assert "part 1/2 is drawn" in done.stderr

@@ -88,6 +88,9 @@ def test_images_drawn_otherwise_are_refused(model, tmp_path):
     generate(model, tmp_path, 4, QUICK)
     assert drawing_of(tmp_path) == QUICK
     assert drawing_of(tmp_path / "nowhere").steps == 0
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "run.json").write_text('{"lr": 1}')
+    assert drawing_of(tmp_path / "theirs").steps == 0
     with pytest.raises(ValueError, match=r"drawn otherwise \(steps=2, not 3\)"):
         generate(model, tmp_path, 4, Drawing(steps=3, batch=4))
     with pytest.raises(ValueError, match="policy='', not 'fora"):
@@ -98,6 +101,37 @@ def test_images_drawn_otherwise_are_refused(model, tmp_path):
     (tmp_path / "run.json").unlink()
     with pytest.raises(ValueError, match=r"holds images but no run.json"):
         generate(model, tmp_path, 4, QUICK)
+
+
+def test_a_command_that_drew_nothing_claims_nothing(model, tmp_path):
+    with pytest.raises(ValueError, match="did you mean fora"):
+        generate(model, tmp_path, 4, Drawing("forra(every=2)", steps=2, batch=4))
+    generate(model, tmp_path, 4, QUICK)
+    assert drawing_of(tmp_path) == QUICK
+
+
+def test_a_plan_that_was_tuned_anew_is_another_way(model, tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text("{}")
+    out, drawing = tmp_path / "drawn", Drawing(f"{plan}", steps=2, batch=4)
+    module._claim(out, model, drawing, None)
+    (out / "images-00000.npz").touch()
+    module._claim(out, model, drawing, None)
+    plan.write_text("{ }")
+    with pytest.raises(ValueError, match=r"drawn otherwise \(files="):
+        module._claim(out, model, drawing, None)
+
+
+def test_gaps_between_shards_are_refused(model, tmp_path):
+    generate(model, tmp_path / "short", 6, QUICK)
+    generate(model, tmp_path / "short", 12, QUICK, part=(0, 2))  # the second shard keeps its two images
+    generate(model, tmp_path / "lost", 12, QUICK)
+    (tmp_path / "lost" / "images-00001.npz").unlink()
+    for folder in ("short", "lost"):
+        with pytest.raises(ValueError, match="lacks shards between others"):
+            open_images(tmp_path / folder)
+        generate(model, tmp_path / folder, 12, QUICK)
+        assert open_images(tmp_path / folder).count == 12
 
 
 def test_a_policy_changes_the_images(model, tmp_path):

@@ -122,7 +122,11 @@ def test_inception_score_is_that_of_torchmetrics_and_by_hand():
     assert inception_score(logits, splits=1).mean == pytest.approx(theirs.compute()[0].item(), rel=1e-4)
     assert inception_score(torch.zeros(40, 10)) == pytest.approx((1, 0))
     sure = 1e4 * torch.eye(8).repeat(10, 1)  # each of eight classes in turn, without a doubt
-    assert inception_score(sure) == pytest.approx((8, 0))
+    assert inception_score(sure, splits=1) == pytest.approx((8, 0))
+    ordered = 20 * torch.eye(10).repeat_interleave(100, 0)  # as class folders are read
+    theirs = module.InceptionScore(feature=nn.Identity())
+    theirs.update(ordered)
+    assert inception_score(ordered).mean == pytest.approx(theirs.compute()[0].item(), rel=0.02)
     with pytest.raises(ValueError, match="of 20 images or more"):
         inception_score(logits[:19])
 
