@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Threads
+from skipdit.cli.options import Device, Guidance, Threads, device_of
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 
@@ -83,7 +83,7 @@ def bench(
 
     if threads:
         torch.set_num_threads(threads)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(device)
     loaded = ours(model).to(device).eval()
     twin = None if plain is None else (plain, ours(plain).to(device).eval())
     samplers = sampler or [SAMPLERS[loaded.config.prediction][0]]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of
 from skipdit.cli.scored import ALONE, CLIPS, LABELLED, MEANING, PAIRS, SETS, check, fitting, named, scores
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
@@ -87,7 +87,7 @@ def evaluate(
 
     if threads:
         torch.set_num_threads(threads)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(device)
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
     form = Form(size, frames, interval)
     model = _model(images, drawing, device)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -77,7 +77,6 @@ def probe(
 
 def _records(name: str, policies: list[Any], pictures: int, said: dict[str, Any], device: str | None, tell: Any) -> Any:
     """A record of the uncached run, and one of each policy's."""
-    import torch
 
     from skipdit.cli.ours import ours
     from skipdit.plan.study import conditions
@@ -85,7 +84,7 @@ def _records(name: str, policies: list[Any], pictures: int, said: dict[str, Any]
     from skipdit.results import Provenance, Record
     from skipdit.sample import sample
 
-    model = ours(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    model = ours(name).to(device_of(device)).eval()
     known = model.config.num_classes
     labels, styles = conditions(model.config, [k * known // pictures for k in range(pictures)], pictures)  # spread
 

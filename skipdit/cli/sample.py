@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of
 from skipdit.cli.ours import ours
 from skipdit.cli.terminal import examples, out, print_json, progress
 
@@ -119,7 +119,7 @@ def _draw(
     policy = parse(spelling) if spelling else None
     if threads:
         torch.set_num_threads(threads)
-    model = ours(name).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = ours(name).to(device_of(device))
     if model.config.in_channels != 3:
         raise ValueError(
             f"{name} draws latents ({model.config.in_channels} channels): decode what skipdit.sample returns"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -68,7 +68,7 @@ def tune(
     plan = plan or checked or Path("out/plan.json")
     if threads:
         torch.set_num_threads(threads)
-    loaded = ours(model).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    loaded = ours(model).to(device_of(device)).eval()
     with progress(quiet=as_json) as bar:
         task = bar.add_task("tuning", total=tries)
 

@@ -137,6 +137,17 @@ def test_labels_are_listed():
         (["sample", "emoji-skip", "rocket", "--style", "noto", "--passes", "parallel()"], ["no policy is attached"]),
         (["sample", "emoji-skip", "rocket", "--sampler", "euler", "--style", "noto"], ["'euler'", "ddim"]),
         (["sample", "emoji-skip"], ["--list-labels"]),
+        *(
+            ([*command, "--device", device], [f"--device {device}: torch", "finds cpu"])
+            for device in ("cuda:99", "toaster")
+            for command in (
+                ["sample", "emoji-skip", "rocket", "--style", "noto"],
+                ["tune", "emoji-skip", "--speedup", "2"],
+                ["probe", "emoji-skip"],
+                ["bench", "emoji-skip", "--policy", "fora(every=2)"],
+                ["eval", "emoji-skip", "."],
+            )
+        ),
         (["sample", "emoji-skip", "--list-labels", "qqq"], ["no label has 'qqq'"]),
         (["sample", "emoji-skp", "rocket"], ["no model 'emoji-skp'", "emoji-skip"]),
         (["inspect", "runs/nothing/here"], ["no model 'runs/nothing/here'"]),
