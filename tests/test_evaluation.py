@@ -67,16 +67,26 @@ def test_a_correction_is_fitted_where_it_is_not_there(script, monkeypatch, tmp_p
 def test_the_page_says_what_the_records_say(script):
     where = Provenance("c", "m", 2, "2", 1, "float32", 8, 50, 0, "abc", "t")
     figures = {key: 0.5 for key, _ in script.COLUMNS.values()} | dict(psnr=None, lpips=None)
-    figures |= dict(images=2000, training_images=1299, held_out_images=69, concept_real_top1=0.75, text_real_r1=0.6)
+    figures |= dict(
+        model="emoji-skip",
+        images=2000,
+        training_images=1299,
+        held_out_images=69,
+        concept_real_top1=0.75,
+        text_real_r1=0.6,
+    )
     fid = {**figures, "fid_training": 12.34}
+    on_grid = next(r for r in read(script.GRID) if r.policy == "emoji-skip/plan-2x.json")
     script.report([Record("evaluation: emoji-skip", "", figures, where),
-                   Record("evaluation: Skip-Cache N = 2", "skip_cache(every=2)", fid, where)])  # fmt: skip
+                   Record("evaluation: Skip-Cache N = 2", "skip_cache(every=2)", fid, where),
+                   Record("evaluation: tuned plan 2x", on_grid.policy, fid, where)])  # fmt: skip
     page = script.PAGE.read_text()
     assert "The run has not been made yet" not in page
-    assert "| Skip-Cache N = 2 | `skip_cache(every=2)` | 0.50 | 12.34 |" in page
+    assert "| Skip-Cache N = 2 | `skip_cache(every=2)` | 0.50 |  | 12.34 |" in page
+    assert f"`emoji-skip/plan-2x.json` | 0.50 | {on_grid.figures['speedup']:.2f} | 12.34 |" in page
     assert "| Skip-Cache N = 2 | 1.46 | 2.31 | 4.76 | 0.825 | 0.581 | 0.50 | 12.34 |" in page
     assert "Not drawn: " in page
-    assert "tuned plan 2x" in page
+    assert "tuned plan 3x" in page
 
 
 def test_few_images_are_not_published(script, monkeypatch, capsys):
