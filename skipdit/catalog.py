@@ -113,5 +113,12 @@ def _call(node: ast.expr) -> tuple[str, list[Any], dict[str, Any]]:
         raise ValueError("expected a method's name and its arguments")
     if any(keyword.arg is None for keyword in node.keywords):
         raise ValueError("** is not understood")
-    kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
-    return node.func.id, [ast.literal_eval(value) for value in node.args], kwargs
+    kwargs = {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords}
+    return node.func.id, [_literal(value) for value in node.args], kwargs
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(f"{ast.unparse(node)} is no number, text in quotes, list or the like") from error

@@ -16,6 +16,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_folder_in_its_place_is_named_at_once(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path.name}'$"), written_aside(tmp_path):
+        pytest.fail("nothing is made for it")
+
+
 def test_two_may_write_at_once(tmp_path):
     path = tmp_path / "a.txt"
     with written_aside(path) as one:

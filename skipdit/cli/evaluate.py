@@ -90,7 +90,7 @@ def evaluate(
     device = device_of(device)
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
     form = Form(size, frames, interval)
-    model = _model(images, drawing, device)
+    model = _model(images, drawing, part, device)
     if model is not None:
         form = _form_of(images, model.config, form)
     judged: Any = None if model else _opened(Path(images), form)
@@ -121,16 +121,16 @@ class Form(NamedTuple):
     interval: int
 
 
-def _model(images: str, drawing: Any, device: str) -> Any:
+def _model(images: str, drawing: Any, part: str | None, device: str) -> Any:
     """The model that was named, None for a folder of images. Raises ValueError for what neither can do."""
     from skipdit.backbones.dit import shipped
     from skipdit.cli.ours import ours
 
     path = Path(images)
     if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
-        if drawing.policy or drawing.passes:
+        if drawing.policy or drawing.passes or part:
             raise ValueError(
-                f"--policy and --passes are for a model that draws, and {images} is a folder: leave them out"
+                f"--policy, --passes and --part are for a model that draws, and {images} is a folder: leave them out"
             )
         return None
     model = ours(images).to(device)

@@ -101,6 +101,8 @@ class Plan:
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> "Plan":
         """Raises ValueError, by name, for what is missing or unknown."""
+        if not isinstance(said, Mapping):
+            raise ValueError(f"a plan is a JSON object, and this is a {type(said).__name__}")
         if said.get("form") != FORM:
             raise ValueError(f"a plan of form {said.get('form')!r}: this version reads form {FORM}")
         try:

@@ -136,6 +136,8 @@ def test_labels_are_listed():
         (["sample", "emoji-skip", "rocket", "--style", "noto", "--passes", "reus()"], ["did you mean reuse"]),
         (["sample", "emoji-skip", "rocket", "--style", "noto", "--passes", "parallel()"], ["no policy is attached"]),
         (["sample", "emoji-skip", "rocket", "--sampler", "euler", "--style", "noto"], ["'euler'", "ddim"]),
+        (["sample", "emoji-skip", "rocket", "--policy", "fora(every=two)"], ["two is no number, text in quotes"]),
+        (["eval", ".", ".", "--part", "0/4"], ["--part are for a model that draws", "leave them out"]),
         (["sample", "emoji-skip"], ["--list-labels"]),
         *(
             ([*command, "--device", device], [f"--device {device}: torch", "finds cpu"])

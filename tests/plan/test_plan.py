@@ -114,6 +114,7 @@ def test_files_that_are_no_plans_are_refused(model, tmp_path):
     good = plan_for(model).as_dict()
     for said, message in (
         ("{", "is no plan"),
+        ("[1]", "a plan is a JSON object, and this is a list"),
         (json.dumps({"form": 9}), "form 9"),
         (json.dumps({k: v for k, v in good.items() if k != "sampler"}), "lacks or garbles 'sampler'"),
         (json.dumps({**good, "what": {"rule": "magic", "keep": 1, "change": False}}), "unknown rule 'magic'"),
