@@ -26,7 +26,7 @@ from skipdit.cli import (
 from skipdit.cli.terminal import complain, examples, flowing
 
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
-REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
+REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError)
 
 
 class Polite(TyperGroup):
@@ -68,6 +68,8 @@ def _worded(error: Exception) -> str:
     """An error in words; what the system says about a file, file first."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this: ask for fewer or smaller at once"
     return str(error) or type(error).__name__
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, typed
 from skipdit.cli.scored import ALONE, CLIPS, LABELLED, MEANING, PAIRS, SETS, check, fitting, named, scores
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
@@ -26,7 +26,11 @@ def add_to(app: typer.Typer) -> None:
     )(evaluate)
 
 
+DRAWS = ("count", "folder", "part", "policy", "passes", "steps", "guidance", "sampler", "seed", "batch")
+
+
 def evaluate(
+    ctx: typer.Context,
     images: Annotated[
         str, typer.Argument(help="A folder of images or clips; or a model: shipped, a folder, owner/name.")
     ],
@@ -90,7 +94,7 @@ def evaluate(
     device = device_of(device)
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
     form = Form(size, frames, interval)
-    model = _model(images, drawing, part, device)
+    model = _model(images, [name for name in typed(ctx) if name in DRAWS], device)
     if model is not None:
         form = _form_of(images, model.config, form)
     judged: Any = None if model else _opened(Path(images), form)
@@ -121,17 +125,16 @@ class Form(NamedTuple):
     interval: int
 
 
-def _model(images: str, drawing: Any, part: str | None, device: str) -> Any:
+def _model(images: str, drawing: list[str], device: str) -> Any:
     """The model that was named, None for a folder of images. Raises ValueError for what neither can do."""
     from skipdit.backbones.dit import shipped
     from skipdit.cli.ours import ours
 
     path = Path(images)
     if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
-        if drawing.policy or drawing.passes or part:
-            raise ValueError(
-                f"--policy, --passes and --part are for a model that draws, and {images} is a folder: leave them out"
-            )
+        if drawing:
+            option = "out" if drawing[0] == "folder" else drawing[0]
+            raise ValueError(f"--{option} is for a model that draws, and {images} is a folder: leave it out")
         return None
     model = ours(images).to(device)
     if model.config.in_channels != 3:

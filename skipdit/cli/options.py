@@ -12,6 +12,11 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda ...", show_default="
 Threads = Annotated[int | None, typer.Option(min=1, help="Of torch.")]
 
 
+def typed(ctx: typer.Context) -> list[str]:
+    """The parameters that were said, not left at their defaults."""
+    return [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+
+
 def device_of(said: str | None) -> str:
     """The device that was named, or else the one to take. Raises ValueError for one that isn't there."""
     import torch

@@ -53,7 +53,9 @@ def sample(
         typer.Option(help="Of a video model: the .webp, .gif, .mp4 or .webm to write.", show_default="--out as .webp"),
     ] = None,
     fps: Annotated[float, typer.Option(min=0.1, help="Of a video model: frames a second.")] = 8,
-    scale: Annotated[int | None, typer.Option(min=1, help="Enlarge each picture.", show_default="to about 128")] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Enlarge each picture.", show_default="to about 128")
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     list_labels: Annotated[

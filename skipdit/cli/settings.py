@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from skipdit.cli.options import typed
 from skipdit.train.recipe import Recipe
 
 FRAMES = 8  # of a clip, unless said
@@ -48,9 +49,7 @@ class Said:
 
     def __init__(self, ctx: typer.Context):
         self.values = dict(ctx.params)
-        self.typed = {
-            name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        }
+        self.typed = set(typed(ctx))
 
     def settled(self) -> dict[str, Any]:
         """Every option's value: as typed, else as the resumed run or the model to start from has it, or the default."""

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from skipdit.catalog import near
-from skipdit.cli import app
+from skipdit.cli import _worded, app
 from skipdit.cli.settings import Said
 from skipdit.cli.train import _slow
 from skipdit.train import Recipe, checkpoint
@@ -137,7 +137,7 @@ def test_labels_are_listed():
         (["sample", "emoji-skip", "rocket", "--style", "noto", "--passes", "parallel()"], ["no policy is attached"]),
         (["sample", "emoji-skip", "rocket", "--sampler", "euler", "--style", "noto"], ["'euler'", "ddim"]),
         (["sample", "emoji-skip", "rocket", "--policy", "fora(every=two)"], ["two is no number, text in quotes"]),
-        (["eval", ".", ".", "--part", "0/4"], ["--part are for a model that draws", "leave them out"]),
+        (["eval", ".", ".", "--part", "0/4"], ["--part is for a model that draws", "leave it out"]),
         (["sample", "emoji-skip"], ["--list-labels"]),
         *(
             ([*command, "--device", device], [f"--device {device}: torch", "finds cpu"])
@@ -164,6 +164,10 @@ def test_refusals_name_the_thing_and_the_way_out(arguments, words):
     line = refused(*arguments)
     for word in words:
         assert word in line
+
+
+def test_too_little_memory_is_said_in_words():
+    assert "not enough memory" in _worded(MemoryError())
 
 
 def test_debug_shows_where(monkeypatch):

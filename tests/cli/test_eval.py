@@ -150,7 +150,8 @@ def test_refusals(folder, tmp_path):
         ((folder, tmp_path / "none.safetensors"), "none.safetensors"),
         ((tmp_path / "nowhere", folder), "no model"),
         (("emoji-skip", folder, "--part", "4/4"), "give I/N"),
-        ((folder, folder, "--policy", "fora(every=2)"), "are for a model that draws"),
+        ((folder, folder, "--count", 4), "--count is for a model that draws"),
+        ((folder, folder, "--policy", "fora(every=2)"), "--policy is for a model that draws"),
         (("emoji-skip", folder, "--size", 64), "draws 32 x 32 pixels"),
         ((folder, tmp_path / "x.safetensors", "--metrics", "psnr"), "the reference must be a folder"),
     ):
