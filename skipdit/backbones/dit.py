@@ -293,14 +293,18 @@ def located(name: str | Path) -> str | Path:
 
 
 def described(name: str | Path, **kwargs: Any) -> tuple[str | Path, dict[str, Any]]:
-    """Where a saved model lies, and its config. Raises FileNotFoundError where there is none."""
+    """Where a saved model lies, and its config. Raises FileNotFoundError where there is none, ValueError for another
+    file in its place."""
     inside = Path(name) / kwargs.get("subfolder", "")
     source = name if (inside / "config.json").is_file() else located(name)
     try:
-        return source, Named.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs})
+        config = Named.load_config(source, **{k: kwargs[k] for k in WHERE if k in kwargs})
     except OSError as error:
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(f"no model {str(name)!r}, neither a folder here nor on the hub: {reason}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{name}: its config.json holds a {type(config).__name__}, not a model's configuration")
+    return source, config
 
 
 # ---- the sizes of the DiT paper (table 1) ---------------------------------------------------------------------------

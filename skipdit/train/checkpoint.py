@@ -2,9 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -77,15 +79,31 @@ def _brief(value: Any) -> str:
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
-    """Fill a module in place from a checkpoint's model/ or ema/ folder."""
+    """Fill a module in place from a checkpoint's model/ or ema/ folder. Raises ValueError for a damaged one."""
     from safetensors.torch import load_file
 
-    (file,) = folder.glob("*.safetensors")
-    module.load_state_dict(load_file(file))
+    with _undamaged(folder.parent):
+        (file,) = folder.glob("*.safetensors")
+        module.load_state_dict(load_file(file))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+    """Raises ValueError for a damaged one."""
+    with _undamaged(folder):
+        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+
+
+@contextmanager
+def _undamaged(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, UnpicklingError) as error:
+        reason = str(error).split(". ")[0].split("\n")[0]
+        raise ValueError(
+            f"{folder} is damaged ({reason}): delete it, and --resume goes on from the one before"
+        ) from error
 
 
 def prune(run: Path, keep: int) -> None:

@@ -166,6 +166,12 @@ def test_refusals_name_the_thing_and_the_way_out(arguments, words):
         assert word in line
 
 
+def test_a_config_that_is_no_models_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    for command in (("inspect", tmp_path), ("sample", tmp_path, "cat")):
+        assert "config.json holds a list, not a model's configuration" in refused(*command)
+
+
 def test_too_little_memory_is_said_in_words():
     assert "not enough memory" in _worded(MemoryError())
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,17 @@ def test_a_run_is_not_overwritten(tmp_path):
     train(model(), data(), recipe(steps=1), tmp_path)
     with pytest.raises(FileExistsError, match="--resume"):
         train(model(), data(), recipe(steps=1), tmp_path)
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "model/diffusion_pytorch_model.safetensors"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path, file):
+    train(model(), data(), recipe(steps=4), tmp_path, save_every=2)
+    damaged = tmp_path / "checkpoint-0000004" / file
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"checkpoint-0000004 is damaged .* delete it, and --resume goes on"):
+        train(model(), data(), recipe(steps=6), tmp_path, resume=True)
+    shutil.rmtree(tmp_path / "checkpoint-0000004")
+    assert train(model(), data(), recipe(steps=6), tmp_path, resume=True) == 6
 
 
 def test_loss_falls_and_the_average_follows(tmp_path):
