@@ -18,6 +18,7 @@ from skipdit.core.flops import count_flops
 from skipdit.metrics.latency import interleaved
 from skipdit.pictures import grid
 from skipdit.plan.fingerprint import fingerprint
+from skipdit.plan.plan import files_print
 from skipdit.plan.study import Study
 from skipdit.rehearse.rehearsal import one_image
 from skipdit.results import Provenance, Record, append, resumed
@@ -87,6 +88,8 @@ class Rounds:
         own = self.plain_print if candidate.kind == PLAIN else ""
         key = {**setting.as_dict(), **asdict(candidate), "of_steps": setting.steps, "number": number, "rows": rows}
         key |= {"model": self.model_print, "plain": own, "figures": list(self.names)}
+        if files := files_print(candidate.policy):
+            key["files"] = files
         device = str(self.model.device)
         where = Provenance.here(self.model.dtype, setting.batch, candidate.steps, setting.seed, device)
         return Record("round", candidate.policy, {"key": key, **figures}, where)

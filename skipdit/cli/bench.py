@@ -65,8 +65,8 @@ def bench(
     in the same time.
 
     Every candidate draws the same pairs of label and seed, in turns; labels are those of the model that skipdit tune
-    doesn't calibrate on. The same command goes on where it stopped; more --pairs or another --policy cost only
-    what is new. For a page of tables and plots: skipdit report.
+    (with its default seed) doesn't calibrate on. The same command goes on where it stopped; more --pairs or another
+    --policy cost only what is new. For a page of tables and plots: skipdit report.
     """
     if not policy and not passes and not peers:
         raise ValueError(

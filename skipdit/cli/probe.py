@@ -77,7 +77,6 @@ def probe(
 
 def _records(name: str, policies: list[Any], pictures: int, said: dict[str, Any], device: str | None, tell: Any) -> Any:
     """A record of the uncached run, and one of each policy's."""
-
     from skipdit.cli.ours import ours
     from skipdit.plan.study import conditions
     from skipdit.probes.similarity import cached, uncached

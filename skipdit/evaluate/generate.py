@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from skipdit.data.images import ImageSet
 from skipdit.evaluate.images import SHARDS, read_shard
 from skipdit.networks.resize import eight_bits
 from skipdit.plan.fingerprint import fingerprint
-from skipdit.plan.plan import located
+from skipdit.plan.plan import files_print
 from skipdit.sample import sample
 
 SHARD = 256  # images a file
@@ -58,7 +57,8 @@ def generate(
     one for the batch, on the images beside it, too. Raises ValueError where `out` holds images drawn otherwise.
     """
     conditions = _conditions(model, count, drawing.seed, like)
-    _claim(out, model, drawing, like)
+    said = _said(model, drawing, like)
+    _claim(out, said)
     paths = [out / f"images-{number:05}.npz" for number in range(-(-count // SHARD))]
     todo = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
     done = 0
@@ -67,7 +67,7 @@ def generate(
             done += len(rows)
         elif number % part[1] == part[0]:
             images = _drawn(model, [conditions[k] for k in rows], rows, drawing)
-            _claim(out, model, drawing, like)  # nobody has begun another way meanwhile
+            _claim(out, said)  # nobody has begun another way meanwhile
             arrays: dict[str, Any] = {"x": images.numpy(), **_names(model, [conditions[k][0] for k in rows])}
             with written_aside(path) as aside:
                 np.savez_compressed(aside, **arrays)
@@ -142,11 +142,15 @@ def _numbers(names: tuple[str, ...], known: Any, what: str) -> list[int]:
     return [number[name] for name in names]
 
 
-def _claim(out: Path, model: Any, drawing: Drawing, like: ImageSet | None) -> None:
-    """Write down how the images in `out` are drawn. Raises ValueError where that was another way."""
+def _said(model: Any, drawing: Drawing, like: ImageSet | None) -> dict[str, Any]:
+    """All that decides what the images are."""
+    files = files_print(drawing.policy)
     said = {"model": fingerprint(model), **asdict(drawing), "shard": SHARD, "like": _labels(like)}
-    if files := _files(drawing.policy):
-        said["files"] = files
+    return said | ({"files": files} if files else {})
+
+
+def _claim(out: Path, said: dict[str, Any]) -> None:
+    """Write down how the images in `out` are drawn. Raises ValueError where that was another way."""
     path = out / RUN
     if path.is_file():
         before = json.loads(path.read_text())
@@ -161,12 +165,6 @@ def _claim(out: Path, model: Any, drawing: Drawing, like: ImageSet | None) -> No
         raise ValueError(f"{out} holds images but no {RUN}: name another --out")
     with written_aside(path) as aside:
         aside.write_text(json.dumps(said, indent=1))
-
-
-def _files(policy: str) -> str:
-    """A hash of the plan or the weights that a policy's spelling names, "" for none."""
-    paths = [located(name) for name in re.findall(r"[^'\"]+?\.(?:json|safetensors)", policy)]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16] if paths else ""
 
 
 def _labels(like: ImageSet | None) -> str:

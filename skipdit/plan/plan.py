@@ -1,6 +1,8 @@
 """A plan: which steps of one sampler are computed on one model, and what stands in at the others. A value, and JSON."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -139,6 +141,13 @@ def located(name: Path | str) -> Path:
     """The file of that name, or else the shipped one, where there is one."""
     path = Path(name)
     return SHIPPED / path if not path.exists() and (SHIPPED / path).exists() else path
+
+
+def files_print(policy: str) -> str:
+    """A hash of the plan or the weights that a policy's spelling names, "" for none: what lies there may change."""
+    named = [policy.partition("@")[0], *re.findall(r"['\"]([^'\"]+)['\"]", policy)]
+    held = [path.read_bytes() for path in map(located, named) if path.is_file()]
+    return hashlib.sha256(b"".join(held)).hexdigest()[:16] if held else ""
 
 
 def spelled(spelling: str) -> Policy:

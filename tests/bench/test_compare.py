@@ -16,6 +16,10 @@ from skipdit.bench.quality import judged
 from skipdit.bench.trace import trace
 from skipdit.catalog import parse
 from skipdit.cli import app
+from skipdit.core.what import hold
+from skipdit.core.where import Inner
+from skipdit.plan.fingerprint import fingerprint
+from skipdit.plan.plan import Plan
 from skipdit.plan.study import Study
 from skipdit.results import read, resumed
 
@@ -110,6 +114,16 @@ def test_a_stopped_bench_goes_on_without_gap_or_duplicate(model, tmp_path, drawn
     assert {r.figures["pairs"] for r in more} == {6}
     again = read(out)
     assert len({(r.policy, r.figures["kind"], r.figures["steps"]) for r in again}) == len(again)
+
+
+def test_a_plan_that_was_tuned_anew_is_measured_anew(model, tmp_path):
+    out, path, small = tmp_path / "b.jsonl", tmp_path / "plan.json", replace(SETTING, pairs=1, batch=1)
+    said = next(small.batches(model))
+    plan = Plan("tiny", fingerprint(model), said.sampler, said.timesteps, 2.0, Inner(1, 1), {}, hold())
+    for computed in ((0, 1, 2, 3), (0, 3)):
+        replace(plan, computed={"span": computed}).save(path)
+        (found,) = by_kind(compare("tiny", model, [small], [str(path)], out), "cached")
+        assert [step for step, share in enumerate(found.figures["plan"]) if share] == list(computed)
 
 
 def test_a_setting_of_its_own_stays_beside(model, tmp_path):

@@ -114,12 +114,12 @@ def test_a_plan_that_was_tuned_anew_is_another_way(model, tmp_path):
     plan = tmp_path / "plan.json"
     plan.write_text("{}")
     out, drawing = tmp_path / "drawn", Drawing(f"{plan}", steps=2, batch=4)
-    module._claim(out, model, drawing, None)
+    module._claim(out, module._said(model, drawing, None))
     (out / "images-00000.npz").touch()
-    module._claim(out, model, drawing, None)
+    module._claim(out, module._said(model, drawing, None))
     plan.write_text("{ }")
     with pytest.raises(ValueError, match=r"drawn otherwise \(files="):
-        module._claim(out, model, drawing, None)
+        module._claim(out, module._said(model, drawing, None))
 
 
 def test_gaps_between_shards_are_refused(model, tmp_path):
