@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -140,13 +141,13 @@ class Plan:
 def located(name: Path | str) -> Path:
     """The file of that name, or else the shipped one, where there is one."""
     path = Path(name)
-    return SHIPPED / path if not path.exists() and (SHIPPED / path).exists() else path
+    return SHIPPED / path if not os.path.exists(path) and os.path.exists(SHIPPED / path) else path
 
 
 def files_print(policy: str) -> str:
     """A hash of the plan or the weights that a policy's spelling names, "" for none: what lies there may change."""
     named = [policy.partition("@")[0], *re.findall(r"['\"]([^'\"]+)['\"]", policy)]
-    held = [path.read_bytes() for path in map(located, named) if path.is_file()]
+    held = [path.read_bytes() for path in map(located, named) if os.path.isfile(path)]  # Path's raises for long names
     return hashlib.sha256(b"".join(held)).hexdigest()[:16] if held else ""
 
 

@@ -14,7 +14,7 @@ from skipdit.core.where import Inner, Parts
 from skipdit.plan.curves import Curves, smoothcache, smoothcache_schedules
 from skipdit.plan.fingerprint import fingerprint, same
 from skipdit.plan.fitted import fit
-from skipdit.plan.plan import Plan
+from skipdit.plan.plan import Plan, files_print
 from skipdit.plan.study import Study
 
 STEPS = 8
@@ -199,3 +199,10 @@ def test_smoothcache_is_the_published_schedule(seed):
     steps = 12
     rows = [torch.rand(steps - 1 - r).tolist() for r in range(3)]
     assert smoothcache(rows, 0.4, steps) == published(rows, 0.4, steps)
+
+
+def test_a_policy_longer_than_a_file_name_names_no_file():
+    ratios = f"magcache(ratios=({'1.0, ' * 100}), threshold=0.1, most=2)"
+    schedule = f"smoothcache(schedule={{'attn': '{'10' * 200}'}})"
+    assert [files_print(policy) for policy in (ratios, schedule)] == ["", ""]
+    assert files_print("emoji-skip/plan-2x.json") == files_print("emoji-skip/plan-2x.json@25") != ""
