@@ -57,8 +57,8 @@ def sample(
     config = model.config
     sampler = sampler or SAMPLERS[config.prediction][0]
     run = active(model)
-    if run is not None and hasattr(run.policy.when, "refuse"):  # a plan belongs to one sampler
-        run.policy.when.refuse(sampler)
+    if run is not None and hasattr(run.policy.when, "refuse"):  # a plan belongs to one sampler and number of steps
+        run.policy.when.refuse(sampler, steps)
     generators = [torch.Generator().manual_seed(s) for s in seeds(seed, y, style)]
     shape = shape_of(config)
     images = []

@@ -11,6 +11,7 @@ from skipdit.bench.quality import judges
 from skipdit.bench.rounds import Rounds
 from skipdit.catalog import parse
 from skipdit.core.attach import attach
+from skipdit.diffusion import path_of
 from skipdit.metrics.latency import Latency
 from skipdit.plan.evidence import summary
 from skipdit.results import Record, resumed, write
@@ -78,9 +79,10 @@ def _check(name: str, model: Any, settings: Sequence[Setting], policies: Sequenc
     for setting in settings:
         if setting.pairs < 1 or setting.batch < 1:
             raise ValueError(f"bench: pairs={setting.pairs} and batch={setting.batch} must be at least 1")
+        path_of(model.config.prediction, model.config.learn_sigma).scheduler(setting.sampler)
         for policy in map(parse, policies):
-            if hasattr(policy.when, "refuse"):  # a plan belongs to one sampler
-                policy.when.refuse(setting.sampler)
+            if hasattr(policy.when, "refuse"):  # a plan belongs to one sampler and number of steps
+                policy.when.refuse(setting.sampler, setting.steps)
             with attach(model, policy):
                 pass
 
@@ -175,4 +177,4 @@ def _same(record: Record) -> tuple[Any, ...]:
     """What a record is the latest measurement of."""
     where, keys = record.provenance, ("kind", "passes", "sampler", "steps", "of_steps", "guidance")
     told = [record.figures.get(key) for key in keys]
-    return record.name, record.policy, *told, where.seed, where.batch, where.machine, where.threads
+    return record.name, record.policy, *told, where.seed, where.batch, where.machine, where.threads, where.dtype

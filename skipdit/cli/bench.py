@@ -88,6 +88,8 @@ def bench(
     twin = None if plain is None else (plain, ours(plain).to(device).eval())
     samplers = sampler or [SAMPLERS[loaded.config.prediction][0]]
     settings = [Setting(one, count, guidance, seed, pairs, batch) for one in samplers for count in steps or [50]]
+    if profile:  # first: where the policy spares nothing, that is said now
+        _profile(loaded, settings[0], (policy or [])[0], profile)
     with progress(quiet=as_json) as bar:
         task = bar.add_task("drawing", total=None)
 
@@ -97,8 +99,6 @@ def bench(
         trial = _tried(loaded, settings[0], bar) if peers else None
         fit = list(trial.fit) if trial else []
         found = compare(model, loaded, settings, policy or [], records, passes or [], twin, tell, fit)
-    if profile:
-        _profile(loaded, settings[0], (policy or [])[0], profile)
     if as_json:
         import json
 

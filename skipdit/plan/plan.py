@@ -212,13 +212,14 @@ class Planned:
         kind = kind_of(site)
         return step.index in at[kind] if kind in at else True
 
-    def refuse(self, sampler: str) -> None:
-        """Raises ValueError for another sampler: asked by a loop that knows its name."""
+    def refuse(self, sampler: str, steps: int) -> None:
+        """Raises ValueError for another sampler or number of steps: asked by a loop that knows them, before it runs."""
         if sampler != self.sampler:
             raise ValueError(
                 f"plan for {self.model} with {self.sampler}: it can't be used with {sampler}; "
                 f"sample with {self.sampler}, or tune one with --sampler {sampler}"
             )
+        self._check(Step(0, steps))
 
     def _check(self, step: Step) -> None:
         steps = len(self.timesteps)

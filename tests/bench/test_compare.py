@@ -171,6 +171,20 @@ def test_refusals(model, tmp_path):
     assert resumed(tmp_path / "none.jsonl") == []
 
 
+def test_what_fails_in_a_later_setting_is_refused_before_anything_is_drawn(model, tmp_path, drawn):
+    def refused(words, *others, policies=(POLICY,)):
+        with pytest.raises(ValueError, match=words):
+            compare("tiny", model, [SETTING, *others], policies, tmp_path / "b.jsonl")
+
+    refused("sampler 'euler' does not fit", replace(SETTING, sampler="euler"))
+    said = next(SETTING.batches(model))
+    Plan("tiny", fingerprint(model), "ddim", said.timesteps, 2.0, Inner(1, 1), {"span": (0, 3)}, hold()).save(
+        tmp_path / "plan.json"
+    )
+    refused("6 steps: this run has 12", replace(SETTING, steps=12), policies=[str(tmp_path / "plan.json")])
+    assert not drawn
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
