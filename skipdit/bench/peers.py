@@ -1,7 +1,7 @@
 """Side by side with diffusers' own caches and cache-dit: every second step cached, and what caching costs by itself."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from statistics import median
@@ -95,6 +95,7 @@ def measure(options: Options, families: Sequence[str] = tuple(FAMILIES), size: S
         raise Skipped("peers measures CPU time: leave --device out")
     if find_spec("cache_dit") is None:
         raise Skipped("peers needs cache-dit: pip install cache-dit==1.5.3, or pip install -e '.[dev]'")
+    options = replace(options, dtype="fp32")  # as the families are made
     alone: list[Record] = []
     against: list[Record] = []
     added: list[Record] = []

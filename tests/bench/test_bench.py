@@ -10,7 +10,7 @@ from skipdit.bench import __main__ as command
 from skipdit.bench import bookkeeping, compile, gpu, held, speed, training
 from skipdit.bench.options import Options, Skipped, made
 from skipdit.bench.table import Goal
-from skipdit.results import Record, read
+from skipdit.results import Record, processor, read
 from skipdit.train import Recipe
 
 TINY = Options(model="tiny", steps=6, repeats=1)
@@ -52,6 +52,11 @@ def test_speed_on_the_path_of_a_gpu():
 def test_gpu_is_skipped_with_a_sentence():
     with pytest.raises(Skipped, match="finds no CUDA device"):
         gpu.measure(TINY)
+
+
+def test_bookkeeping_says_what_it_ran_on():
+    (first, *_) = bookkeeping.measure(replace(TINY, device="cuda", dtype="bf16"), depth=4)
+    assert (first.provenance.dtype, first.provenance.machine) == ("float32", processor())
 
 
 def test_bookkeeping_names_each_candidate_and_its_cost():
