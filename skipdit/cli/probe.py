@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -49,8 +50,9 @@ def probe(
 
     from skipdit import parse
     from skipdit.probes import picture
-    from skipdit.results import write
+    from skipdit.results import resumed, write
 
+    others = resumed(records) if records else []
     policies = [parse(spelling) for spelling in policy or []]
     if threads:
         torch.set_num_threads(threads)
@@ -65,7 +67,8 @@ def probe(
             )
         ]
     if records:
-        write(records, probed)
+        names = {record.name for record in probed}
+        write(records, [*(record for record in others if record.name not in names), *probed])
     if draw:
         picture.draw(probed, draw)
     if as_json:
@@ -133,4 +136,4 @@ def _by_block(records: list[Any]) -> Iterator[tuple[str, ...]]:
     depths = [len(record.figures["similar_steps"]) for record in records]
     for block in range(max(depths)):
         rows = [record.figures["similar_steps"] for record in records]
-        yield (str(block), *(f"{sorted(r[block])[len(r[block]) // 2]:.6f}" if block < len(r) else "" for r in rows))
+        yield (str(block), *(f"{median(r[block]):.6f}" if block < len(r) else "" for r in rows))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from skipdit.aside import written_aside
@@ -52,7 +53,7 @@ def draw(records: Sequence[Record], path: Path, title: str = "Similarity from st
 
 def model_of(record: Record) -> str:
     """ "similarity of emoji-skip" -> "emoji-skip"."""
-    return record.name.rpartition(" ")[2]
+    return record.name.removeprefix("similarity of ")
 
 
 def moved(record: Record) -> list[list[float]]:
@@ -87,7 +88,7 @@ def _profiles(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> 
     """Block by block, the median over the steps."""
     for record in records:
         name = model_of(record)
-        medians = [1e4 * sorted(row)[len(row) // 2] for row in moved(record)]
+        medians = [1e4 * median(row) for row in moved(record)]
         axes.plot(medians, range(len(medians)), "o-", color=colours[name], markersize=4.5, linewidth=1.6, label=name)
     _plain(axes, "Each block, median of the steps", "1 - cosine similarity to the step before, in 1/10,000")
     axes.set_xlim(left=0)

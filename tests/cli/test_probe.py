@@ -36,6 +36,19 @@ def test_twins_beside_each_other(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "probe.png"]
 
 
+def test_other_records_of_the_file_stay(tmp_path):
+    out = tmp_path / "p.jsonl"
+    for model, policy in (
+        ("emoji-plain", "fora(every=2)"),
+        ("emoji-skip", "fora(every=2)"),
+        ("emoji-plain", "fora(every=3)"),
+    ):
+        call(model, *QUICK, "--policy", policy, "--out", out)
+    assert [(record.name.split()[-1], record.policy) for record in read(out)] == [
+        ("emoji-skip", ""), ("emoji-skip", "fora(every=2)"), ("emoji-plain", ""), ("emoji-plain", "fora(every=3)"),
+    ]  # fmt: skip
+
+
 def test_as_json():
     (record,) = json.loads(call("emoji-plain", *QUICK, "--guidance", 1, "--json").stdout)["records"]
     assert record["figures"]["images"] == 2
