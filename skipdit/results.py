@@ -107,11 +107,12 @@ def write(path: Path, records: Iterable[Record]) -> None:
 def read(path: Path) -> list[Record]:
     """The records in a .jsonl file. Raises ValueError with the line's number for one that is no record."""
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            records.append(Record.from_json(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+    with path.open(encoding="utf-8", newline="\n") as lines:  # a text may hold U+2028, at which splitlines() would cut
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(Record.from_json(line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
     return records
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from skipdit.report.reading import points
+from skipdit.report.reading import groups, points
 from skipdit.report.tables import Table, short
 from skipdit.results import Record
 
@@ -62,15 +62,14 @@ def _table(table: Table) -> str:
 def _side_by_side(records: Sequence[Record]) -> list[str]:
     """The same pairs of label and seed below each other, the uncached ones first."""
     shown = [record for record in records if record.figures.get("strip") and record.figures.get("kind") != "plain"]
-    groups: dict[tuple[str, str, int], list[Record]] = {}
-    for record in shown:
-        f = record.figures
-        groups.setdefault((record.name.removeprefix("bench "), f["sampler"], f["of_steps"]), []).append(record)
-    parts = ["<h2>Side by side</h2>"] if groups else []
-    for (model, sampler, steps), alike in groups.items():
+    alikes: dict[str, list[Record]] = {}
+    for record, group in zip(shown, groups(shown), strict=True):
+        alikes.setdefault(group, []).append(record)
+    parts = ["<h2>Side by side</h2>"] if alikes else []
+    for group, alike in alikes.items():
         rows = sorted(alike, key=lambda record: (record.figures["kind"] != "uncached", record.figures["speedup"]))
         lines = "".join(_strip(record) for record in rows)
-        parts.append(f'<h3>{escape(f"{model}, {sampler}, {steps} steps")}</h3><div class="strips">{lines}</div>')
+        parts.append(f'<h3>{escape(group)}</h3><div class="strips">{lines}</div>')
     return parts
 
 

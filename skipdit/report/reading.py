@@ -1,22 +1,22 @@
 """Records of any file of ours, and what is common to those that compare speed with nearness."""
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from skipdit.results import Record, read
 
-EQUAL = 100.0  # dB: the uncached pictures themselves
-
 
 def read_all(paths: Sequence[Path]) -> list[Record]:
-    """All records: of .jsonl files, and of .json files with "records" inside, as `skipdit demo` and `--json` write.
+    """All records, of files with one a line, and of JSON documents: a record, or "records" inside, as --json writes.
 
     Raises ValueError, with the file's name, for other files and where there are no records at all.
     """
-    records = [record for path in paths for record in (_document(path) if path.suffix == ".json" else read(path))]
+    records = [record for path in paths for record in _file(path)]
     rounds = sum(record.name == "round" for record in records)
     if rounds:
         raise ValueError(f"{rounds} records are single rounds of a bench: give its FILE.jsonl, not FILE.rounds.jsonl")
@@ -25,10 +25,14 @@ def read_all(paths: Sequence[Path]) -> list[Record]:
     return records
 
 
-def _document(path: Path) -> list[Record]:
+def _file(path: Path) -> list[Record]:
     try:
-        return [Record.from_json(json.dumps(each)) for each in json.loads(path.read_text(encoding="utf-8"))["records"]]
-    except (ValueError, TypeError, KeyError) as error:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # a record a line
+        return read(path)
+    try:
+        return [Record.from_json(json.dumps(each)) for each in said.get("records", [said])]
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no records: {error}") from error
 
 
@@ -50,7 +54,29 @@ class Point:
 
 def points(records: Sequence[Record]) -> list[Point]:
     """Of the records that tell both; the uncached run itself is none."""
-    return [point for record in records if (point := _point(record)) is not None]
+    captions = groups(records)
+    told = [(_point(record), caption) for record, caption in zip(records, captions, strict=True)]
+    return [replace(point, group=caption) for point, caption in told if point is not None]
+
+
+def groups(records: Sequence[Record]) -> list[str]:
+    """What each record is compared within: benches that differ in more than the candidate stay apart, named by that."""
+    names = [_named(record)[0] for record in records]
+    told = [_conditions(record) for record in records]
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    for name, conditions in zip(names, told, strict=True):
+        alike.setdefault(name, []).append(conditions)
+    differs = {name: [len(set(column)) > 1 for column in zip(*rows, strict=True)] for name, rows in alike.items()}
+    return [", ".join([name, *compress(own, differs[name])]) for name, own in zip(names, told, strict=True)]
+
+
+def _conditions(record: Record) -> tuple[str, ...]:
+    """Of a bench: what decides its figures besides the candidate."""
+    f, where = record.figures, record.provenance
+    if "of_steps" not in f:
+        return ()
+    drawn = (f"guidance {f.get('guidance')}", f"{f.get('pairs')} pairs", f"seed {where.seed}", f"batch {where.batch}")
+    return (*drawn, where.machine, f"threads: {where.threads}", where.dtype)
 
 
 def _point(record: Record) -> Point | None:
@@ -63,7 +89,7 @@ def _point(record: Record) -> Point | None:
     said = f["psnr"].get("ci95") if isinstance(f["psnr"], dict) else None
     quartiles = f.get("speedup_quartiles")
     ideal = f.get("ideal_speedup", f.get("ideal_over_skip", f.get("ideal")))
-    series = "fewer steps" if fewer else label.partition("(")[0]
+    series = "fewer steps" if fewer else " + ".join(re.sub(r"\(.*\)", "", way) for way in label.split(" + "))
     low_high = (said[0], said[1]) if said else None
     spread = (quartiles[0], quartiles[1]) if quartiles else None
     return Point(group, label, series, fewer, speedup, spread, ideal, psnr, low_high, record)
@@ -89,5 +115,5 @@ def _named(record: Record) -> tuple[str, str]:
         return group, ways or f"{f['steps']} steps"
     model, _, method = record.name.partition(": ")
     if method:
-        return model, record.policy or f"{method.removesuffix('fewer steps')}{record.provenance.steps} steps"
+        return model, record.policy or method.replace("fewer steps", f"{record.provenance.steps} steps")
     return "demo" if "over_skip" in f else record.name, record.policy or record.name

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from skipdit.report.reading import Point, mean_of, points
@@ -29,8 +29,10 @@ def tables(records: Sequence[Record]) -> list[Table]:
     compared = [_compared(name, [point for point in told if point.group == name]) for name in groups]
     shown = {id(point.record) for point in told}
     rest = [r for r in records if id(r) not in shown and r.figures.get("kind") not in ("uncached", "plain")]
-    alike = sorted(rest, key=lambda record: (record.name, list(record.figures)))
-    return compared + [_plain(list(rows)) for _, rows in groupby(alike, key=lambda r: (r.name, list(r.figures)))]
+    alike: dict[tuple[str, ...], list[Record]] = {}
+    for record in rest:
+        alike.setdefault(tuple(record.figures), []).append(record)
+    return compared + list(map(_plain, alike.values()))
 
 
 def front(told: Sequence[Point]) -> list[Point]:
@@ -64,8 +66,17 @@ def _compared(group: str, told: list[Point]) -> Table:
 def _plain(records: list[Record]) -> Table:
     """A column a figure that fits into one."""
     names = [name for name in records[0].figures if all(_fits(record.figures[name]) for record in records)]
-    rows = [[r.policy or r.name, *(_cell(r.figures[name]) for name in names)] for r in records]
-    return Table(records[0].name, ["", *names], rows, [False] * len(rows), _note(records[0]))
+    words = zip(*(record.name.split(" ") for record in records), strict=False)
+    shared = " ".join(each[0] for each in takewhile(lambda each: len(set(each)) == 1, words))
+    rows = [[_own(r, shared), *(_cell(r.figures[name]) for name in names)] for r in records]
+    notes = dict.fromkeys(map(_note, records))
+    return Table(shared.rstrip(":,") or "Others", ["", *names], rows, [False] * len(rows), "\n\n".join(notes))
+
+
+def _own(record: Record, shared: str) -> str:
+    """What names a record among those whose names begin alike."""
+    parts = (record.name.removeprefix(shared).strip(), record.policy)
+    return ", ".join(part for part in parts if part) or record.name
 
 
 def markdown(table: Table) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,45 @@ def test_a_folder_from_records_only(records, tmp_path):
     told = (out / "report.md").read_text()
     assert len(fewer_steps_of_the_demo()) == 3
     assert all(name in told for name in fewer_steps_of_the_demo())
+
+
+def test_benches_under_other_conditions_stay_apart(records):
+    other = [
+        row("cached", 1.8, 35.0, "fora(every=2)", guidance=4.0),
+        row("fewer steps", 2.0, 34.0, steps=3, guidance=4.0),
+    ]
+    told = [replace(each, figures=each.figures | {"guidance": 2.0}) for each in records]
+    seeded = replace(records[1], figures=told[1].figures, provenance=replace(WHERE, seed=7))
+    captions = [table.caption for table in tables([*told, *other, seeded])]
+    name = "m, ddim, 6 steps"
+    assert captions == [f"{name}, guidance {g}, seed {s}" for g, s in ((2.0, 0), (4.0, 0), (2.0, 7))]
+    assert [table.caption for table in tables(told)] == [name]
+
+
+def test_records_of_one_kind_share_a_table():
+    named = [
+        Record(f"peers: {name} of m", "", {"ms": value, "shape": [1, 2]}, WHERE) for name, value in (("a", 1), ("b", 2))
+    ]
+    (table,) = tables([*named, replace(named[0], name="peers: c of m", provenance=replace(WHERE, batch=1))])
+    assert table.caption == "peers"
+    assert table.rows == [["a of m", "1"], ["b of m", "2"], ["c of m", "1"]]
+    assert table.note.count("a processor") == 2
+
+
+def test_methods_together_are_a_series_of_their_own(records):
+    both = row("cached", 2.5, 36.0, "fora(every=2)", passes="reuse(every=2)")
+    grid = Record("m: fewer steps", "", {"speedup": 2.0, "psnr": 30.0}, replace(WHERE, steps=3))
+    assert [point.series for point in points([*records[2:3], both, grid])] == ["fora", "fora + reuse", "fewer steps"]
+    assert points([grid])[0].label == "3 steps"
+
+
+def test_every_file_that_a_command_writes_is_read(records, tmp_path):
+    odd = replace(records[1], name="bench of a line\u2028separator")
+    write(tmp_path / "b.json", [records[0], odd])
+    (tmp_path / "one.json").write_text(odd.to_json())
+    (tmp_path / "said.jsonl").write_text(json.dumps({"out": "x", "records": [json.loads(odd.to_json())]}))
+    assert read_all([tmp_path / "b.json"]) == [records[0], odd]
+    assert read_all([tmp_path / "one.json"]) == read_all([tmp_path / "said.jsonl"]) == [odd]
 
 
 def test_names_are_escaped(records, tmp_path):
