@@ -107,8 +107,16 @@ def contact_sheet(
     return page
 
 
+def check(path: Path) -> None:
+    """Raises ValueError for a suffix that is no picture's; without one a PNG is written."""
+    known = Image.registered_extensions()
+    if path.suffix and known.get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{path}: a picture isn't written as {path.suffix}: name a .png, .webp or .jpg")
+
+
 def save(image: Image.Image, path: Path) -> Path:
-    """Write a picture aside, then rename it: a reader never sees half of one."""
+    """Write a picture aside, then rename it: a reader never sees half of one. Raises what `check` raises."""
+    check(path)
     with written_aside(path) as aside:
         image.save(aside, format=None if path.suffix else "PNG")
     return path

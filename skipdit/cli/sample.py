@@ -45,9 +45,9 @@ def sample(
     ] = None,
     sampler: Sampler = None,
     two_pass: Annotated[bool, typer.Option("--two-pass", help="The branches of guidance one after the other.")] = False,
-    picture: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write: pictures, or film strips.")] = Path(
-        "out/sample.png"
-    ),
+    picture: Annotated[
+        Path, typer.Option("--out", "-o", help="The PNG to write: pictures, or film strips; or the clip, as --video.")
+    ] = Path("out/sample.png"),
     video: Annotated[
         Path | None,
         typer.Option(help="Of a video model: the .webp, .gif, .mp4 or .webm to write.", show_default="--out as .webp"),
@@ -73,32 +73,48 @@ def sample(
     if not labels:
         raise ValueError(f"sample: name what to draw; skipdit sample {model} --list-labels tells what it knows")
     from skipdit import films, pictures
+    from skipdit.backbones.dit import described
     from skipdit.branches import Tally
 
-    if video:
-        films.check(video)
+    picture, video = _outputs(picture, video, model, clips="num_frames" in described(model)[1])
     tally = Tally()
     said: dict[str, Any] = dict(steps=steps, guidance=guidance, seed=seed, sampler=sampler, two_pass=two_pass)
     said |= dict(passes=passes, tally=tally)
     images, columns, figures, report = _draw(model, labels, style, count, policy, device, threads, said, quiet=as_json)
-    clips = images.ndim == 5
-    if video and not clips:
-        raise ValueError(f"--video {video}: {model} draws pictures, not clips; leave it out")
     scale = scale or max(1, 128 // images.shape[-1])
-    if clips:
-        video = films.save(films.frames(images, columns, scale), video or picture.with_suffix(".webp"), fps)
-        figures["video"] = str(video)
-    pictures.save(films.strip(images, scale) if clips else pictures.grid(images, columns, scale), picture)
+    if video:
+        figures["video"] = str(films.save(films.frames(images, columns, scale), video, fps))
+    pictures.save(films.strip(images, scale) if video else pictures.grid(images, columns, scale), picture)
     if as_json:
         counted = {"passes": passes or "", "tally": tally.as_dict(), "report": report.as_dict() if report else None}
         return print_json({"out": str(picture), **figures, **counted})
     console = out()
-    what = f"{figures['images']} {'clips' if clips else 'pictures'} in {figures['seconds']:.1f} s"
-    console.print(f"[bold]{f'{video}, {picture}' if clips else picture}[/]: {what}", soft_wrap=True)
+    what = f"{figures['images']} {'clips' if video else 'pictures'} in {figures['seconds']:.1f} s"
+    console.print(f"[bold]{f'{video}, {picture}' if video else picture}[/]: {what}", soft_wrap=True)
     if passes:
         console.print(f"{passes}: {tally}", soft_wrap=True, markup=False)
     if report:
         console.print(f"{figures['policy']}: {report}", soft_wrap=True, markup=False)
+
+
+def _outputs(picture: Path, video: Path | None, model: str, clips: bool) -> tuple[Path, Path | None]:
+    """(where pictures or film strips go, where clips do); a clip's suffix on --out of a video model is meant so.
+    Raises ValueError, OSError for what can't be written: now, not after the drawing."""
+    from skipdit import films, pictures
+    from skipdit.aside import writable
+
+    if video and not clips:
+        raise ValueError(f"--video {video}: {model} draws pictures, not clips; leave it out")
+    if clips and video is None:
+        moving = picture.suffix.lower() in (*films.LOOP, *films.STREAM)
+        video, picture = (picture, picture.with_suffix(".png")) if moving else (picture.with_suffix(".webp"), picture)
+    if video:
+        films.check(video)
+    pictures.check(picture)
+    if video == picture:
+        raise ValueError(f"--out and --video are both {picture}: film strips and clips are two files")
+    writable(picture, video)
+    return picture, video
 
 
 def _draw(

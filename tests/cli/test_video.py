@@ -74,6 +74,9 @@ def test_a_latte_draws_a_strip_and_a_moving_picture(trained, tmp_path):
     run("sample", model, "a", "--steps", 2, "--out", tmp_path / "t.png", "--video", tmp_path / "t.gif", "--fps", 4)
     with Image.open(tmp_path / "t.gif") as moving:
         assert moving.info["duration"] == 250
+    said = run("sample", model, "a", "--steps", 2, "--out", tmp_path / "u.gif", "--json")  # the clip, not its strip
+    with Image.open(json.loads(said.stdout)["video"]) as moving, Image.open(tmp_path / "u.png") as strip:
+        assert (moving.filename, moving.n_frames, strip.format) == (str(tmp_path / "u.gif"), 2, "PNG")
 
 
 def test_what_does_not_fit_is_said(trained, tmp_path):
@@ -82,6 +85,11 @@ def test_what_does_not_fit_is_said(trained, tmp_path):
     assert "a clip is written as .webp, .gif, .mp4, .webm" in said.stderr
     said = run("sample", "emoji-skip", "rocket", "--steps", 1, "--video", tmp_path / "t.webp", code=2)
     assert "draws pictures, not clips" in said.stderr
+    for name in ("t.avi", "t.mp4"):
+        said = run("sample", "emoji-skip", "rocket", "--steps", 1, "--out", tmp_path / name, code=2)
+        assert "name a .png" in said.stderr
+    said = run("sample", model, "a", "--out", tmp_path / "t.gif", "--video", tmp_path / "t.gif", code=2)
+    assert "two files" in said.stderr
     assert not list(tmp_path.iterdir())
 
 
