@@ -1,6 +1,7 @@
 """The sampling loop: seeds, names, the scheduler; what a step asks of the model is in branches.py and passes/."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -160,13 +161,13 @@ def seeds(seed: int | Sequence[int], y: Tensor, style: Tensor | None) -> list[in
 
 
 def _number(value: Label, names: Sequence[str] | None, count: int, what: str) -> int:
-    if isinstance(value, str) and not value.isdigit():
+    folded = {name.casefold(): i for i, name in enumerate(names or ())}
+    if isinstance(value, str) and value.casefold() in folded:  # first: a class may be called "7"
+        return folded[value.casefold()]
+    if isinstance(value, str) and not value.isdecimal():
         if not names:
             raise ValueError(f"sample: this model has no {what} names: give a number from 0 to {count - 1}")
-        folded = {name.casefold(): i for i, name in enumerate(names)}
-        if value.casefold() not in folded:
-            raise ValueError(f"unknown {what} {value!r}{near(value.casefold(), list(folded))}")
-        return folded[value.casefold()]
+        raise ValueError(f"unknown {what} {value!r}{near(value.casefold(), list(folded))}")
     if not 0 <= int(value) < count:
         raise ValueError(f"{what} {value} is outside 0...{count - 1}")
     return int(value)
@@ -185,7 +186,7 @@ def _passes(given: Passes | str | None, guidance: float) -> Passes:
 def _check(model: Any, steps: int, guidance: float, batch_size: int) -> None:
     if steps < 1 or batch_size < 1:
         raise ValueError(f"sample: steps={steps} and batch_size={batch_size} must be at least 1")
-    if not guidance >= 0:
+    if not 0 <= guidance < math.inf:
         raise ValueError(f"sample: guidance={guidance} must be a number of at least 0; 1 draws without guidance")
     if guidance != 1 and not (model.config.num_classes and model.config.class_dropout_prob):
         raise ValueError("sample: this model was trained without label dropout, so guidance must be 1")

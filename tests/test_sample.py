@@ -10,7 +10,7 @@ import skipdit
 from skipdit import methods
 from skipdit.backbones.dit import DiT
 from skipdit.diffusion import path_of
-from skipdit.sample import _denoise
+from skipdit.sample import _denoise, conditions
 
 
 def model(**changes):
@@ -145,6 +145,8 @@ def test_sampling_leaves_the_mode_and_the_global_generator_alone():
         (lambda: skipdit.sample(model(), ["cat"], ["noto", "flat"]), "2 styles for 1 labels"),
         (lambda: skipdit.sample(model(num_styles=0), ["cat"], "noto"), "knows no styles"),
         (lambda: skipdit.sample(model(class_names=None), ["cat"], 0), "has no label names"),
+        (lambda: skipdit.sample(model(), ["\u00b2"], 0), "unknown label"),
+        (lambda: skipdit.sample(model(), [0], 0, guidance=float("inf")), "guidance=inf must be a number"),
         (lambda: skipdit.sample(model(), ["cat"], 0, steps=0), "steps=0"),
         (lambda: skipdit.sample(model(), ["cat"], 0, guidance=float("nan")), "guidance=nan"),
         (lambda: skipdit.sample(model(class_dropout_prob=0.0), ["cat"], 0), "without label dropout"),
@@ -155,3 +157,9 @@ def test_sampling_leaves_the_mode_and_the_global_generator_alone():
 def test_what_does_not_fit_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_class_that_is_called_a_number_is_meant_by_it():
+    digits = model(class_names=["3", "2", "1", "0"])
+    assert conditions(digits, ["3", "0", 3, "2"], "noto")[0].tolist() == [0, 3, 3, 1]
+    assert conditions(model(), ["3", "rocket"], "1")[0].tolist() == [3, 1]
