@@ -76,11 +76,13 @@ def bench(
         raise ValueError("--profile shows a step that a policy stands in for: name a --policy")
     import torch
 
+    from skipdit.aside import writable
     from skipdit.bench.candidates import Setting
     from skipdit.bench.compare import compare
     from skipdit.cli.ours import ours
     from skipdit.diffusion import SAMPLERS
 
+    writable(records, records.with_suffix(".rounds.jsonl"), profile)
     if threads:
         torch.set_num_threads(threads)
     device = device_of(device)

@@ -40,9 +40,11 @@ def demo(
     """
     from dataclasses import replace
 
+    from skipdit.aside import writable
     from skipdit.demo import IMAGES, VIDEO
     from skipdit.demo import demo as compare
 
+    writable(folder / "demo.json")
     twins = VIDEO if video else IMAGES
     twins = replace(twins, labels=label or twins.labels, styles=style or twins.styles)
 

@@ -60,9 +60,11 @@ def inspect(
     step to find out how it is laid out: say how with --call.
     """
     from skipdit import parse
+    from skipdit.aside import writable
     from skipdit.backbones.dit import DiT, described
     from skipdit.convert import own_class
 
+    writable(draw)
     asked = Asked([parse(spelling) for spelling in policy or []], methods, steps, sampler, draw)
     if saved.holds_foreign(Path(model)):
         shown = saved.described(Path(model), asked, call)

@@ -49,9 +49,11 @@ def probe(
     import torch
 
     from skipdit import parse
+    from skipdit.aside import writable
     from skipdit.probes import picture
     from skipdit.results import resumed, write
 
+    writable(records, draw)
     others = resumed(records) if records else []
     policies = [parse(spelling) for spelling in policy or []]
     if threads:
