@@ -55,6 +55,8 @@ class Said:
         """Every option's value: as typed, else as the resumed run or the model to start from has it, or the default."""
         from skipdit.train import checkpoint
 
+        if self.values["init"] is None and (lone := self.typed & {"init_style", "init_blocks"}):
+            raise ValueError(f"{_flag(min(lone))} says how to start from a model: name it with --init")
         before = checkpoint.latest(self.values["run"]) if self.values["resume"] else None
         known: dict[str, Any] = {}
         if before:
@@ -67,6 +69,8 @@ class Said:
         settings = {**self.values, **{k: v for k, v in known.items() if k in self.values and k not in self.typed}}
         if settings["frames"] is None and (settings["data"] / "clips.npz").exists():
             settings["frames"] = FRAMES
+        if settings["frames"] is None and (lone := self.typed & {"temporal", "interval"}):
+            raise ValueError(f"{_flag(min(lone))} is for clips: say their --frames, or leave it out")
         if self.values["init"] and "depth" not in self.typed:
             settings["depth"] = len(numbered(settings["init_blocks"]) or range(settings["depth"]))
             if "frames" not in known and settings["frames"] and settings["temporal"] == Temporal.ATTENTION:
@@ -79,11 +83,15 @@ class Said:
         for name, value in self.values.items():
             if name not in self.typed or name in ("resume", "init", "init_style", "init_blocks", "dry_run"):
                 continue
-            flag = "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
+            flag = _flag(name)
             words += (
                 [flag] if value is True else [flag.replace("--", "--no-")] if value is False else [flag, str(value)]
             )
         return shlex.join([*words, "--resume"])
+
+
+def _flag(name: str) -> str:
+    return "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def train(
     run: Annotated[Path, typer.Option("--out", "-o", help="The run's folder: checkpoints, metrics, samples.")],
     data: Annotated[Path, typer.Option(help="A built set, or FOLDER/<class>/ with pictures, or clips.")] = EMOJI,
     labels: Annotated[Path | None, typer.Option(help="Train on these classes alone: a text file, one a line.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out; without one, begin.")
+    ] = False,
     init: Annotated[
         str | None, typer.Option(help="Start from the weights of a shipped model, a folder or owner/name.")
     ] = None,
@@ -74,7 +76,9 @@ def train(
         str | None,
         typer.Option(help="Of a model to start from: its blocks to take, such as 0,1,2,5,6,7.", show_default="all"),
     ] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop, with a checkpoint, after so long.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.001, help="Stop, with a checkpoint, after so long.")
+    ] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
     threads: Threads = None,
@@ -126,6 +130,7 @@ def train(
 
 def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: Any) -> None:
     """Train, show it, and end as it ended: done, stopped, or interrupted."""
+    from skipdit.train.checkpoint import latest
     from skipdit.train.loop import launched
     from skipdit.train.loop import train as loop
 
@@ -134,6 +139,8 @@ def _run(said: Said, settings: dict[str, Any], images: Any, held: Any, model: An
     quiet, start = settings["as_json"] or not accelerator.is_main_process, time.monotonic()
     what = "images" if settings["frames"] is None else "clips"
     note = _slow(recipe.precision, accelerator.device.type)
+    if settings["resume"] and not latest(run):
+        err(quiet).print(f"{run} holds no checkpoint yet: a new run begins there", soft_wrap=True, markup=False)
     with Shown(recipe.steps, quiet, what, note) as shown, asked_to_stop() as stop:
 
         def on_save(step: int, ema: Any) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from skipdit.train.recipe import Recipe
 
 PREFIX = "checkpoint-"
+DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, UnpicklingError)
 MAY_CHANGE = {"steps", "decay"}  # of a recipe, when a run goes on: how long it lasts and how it ends
 
 
@@ -51,11 +52,13 @@ def save(run: Path, step: int, model: Any, ema: Any, optimizer: torch.optim.Opti
 def stored(folder: Path) -> dict[str, Any]:
     """What a checkpoint was made with: "step", "recipe", "images", "processes", "stages" and the model's "config".
 
-    What its recipe doesn't say yet, since it is older, is as it was then: the default.
+    What its recipe doesn't say yet, since it is older, is as it was then: the default. Raises ValueError for a damaged
+    one.
     """
-    config = json.loads((folder / "model" / "config.json").read_text())
-    state = {"stages": None, **json.loads((folder / "state.json").read_text())}
-    return {**state, "recipe": asdict(Recipe()) | state["recipe"], "config": public(config)}
+    with _undamaged(folder):
+        config = json.loads((folder / "model" / "config.json").read_text())
+        state = {"stages": None, **json.loads((folder / "state.json").read_text())}
+        return {**state, "recipe": asdict(Recipe()) | state["recipe"], "config": public(config)}
 
 
 def public(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def _undamaged(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, UnpicklingError) as error:
+    except (*DAMAGE, SafetensorError) as error:
         reason = str(error).split(". ")[0].split("\n")[0]
         raise ValueError(
             f"{folder} is damaged ({reason}): delete it, and --resume goes on from the one before"

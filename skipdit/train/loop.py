@@ -203,8 +203,8 @@ def plain_attention(device: torch.device) -> Any:
 def _begin(run: Path, resume: bool, about: dict[str, Any], model: Any) -> checkpoint.Resumed | None:
     """Make or reopen the run's folder; the checkpoint that it resumes from, if any."""
     run.mkdir(parents=True, exist_ok=True)
-    found = checkpoint.latest(run)
-    if not resume and (found or (run / "metrics.jsonl").exists()):
+    found, metrics = checkpoint.latest(run), run / "metrics.jsonl"
+    if not resume and (found or (metrics.exists() and metrics.stat().st_size)):  # empty: refused at its first step
         raise FileExistsError(f"{run} holds a run already: go on with it (--resume) or name another folder")
     if found:
         checkpoint.refuse_another(found.folder, about, model)
@@ -215,7 +215,10 @@ def _cut_metrics(run: Path, start: checkpoint.Resumed | None) -> None:
     """Cut the metrics back to the checkpoint that a run resumes from: for one process alone."""
     metrics = run / "metrics.jsonl"
     if metrics.exists():
-        whole = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in whole if start and json.loads(line)["step"] <= start.step]
+        try:
+            whole = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in whole if start and json.loads(line)["step"] <= start.step]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{metrics} is damaged ({error}): move it away, and --resume goes on without") from error
         with written_aside(metrics) as aside:
             aside.write_text("".join(line + "\n" for line in kept))

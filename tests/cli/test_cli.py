@@ -157,6 +157,8 @@ def test_labels_are_listed():
         (["methods", "skip_cash"], ["did you mean skip_cache"]),
         (["convert", "/no/such/file.pt", "/no/such/out"], ["/no/such/file.pt"]),
         (["train", "--out", "never", "--data", "/no/such/folder"], ["no data folder", "skipdit data emoji"]),
+        (["train", "--out", "never", "--init-blocks", "0,1"], ["--init-blocks", "name it with --init"]),
+        (["train", "--out", "never", "--temporal", "shift"], ["--temporal is for clips"]),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
 )

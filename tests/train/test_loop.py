@@ -105,7 +105,7 @@ def test_a_run_is_not_overwritten(tmp_path):
         train(model(), data(), recipe(steps=1), tmp_path)
 
 
-@pytest.mark.parametrize("file", ["optimizer.pt", "model/diffusion_pytorch_model.safetensors"])
+@pytest.mark.parametrize("file", ["optimizer.pt", "state.json", "model/diffusion_pytorch_model.safetensors"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path, file):
     train(model(), data(), recipe(steps=4), tmp_path, save_every=2)
     damaged = tmp_path / "checkpoint-0000004" / file
@@ -177,6 +177,16 @@ def test_the_average_by_hand():
 def test_a_senseless_recipe_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Recipe(**wrong)
+
+
+def test_metrics_that_are_damaged_are_named_and_empty_ones_are_no_run(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.touch()  # of a run that was refused at its first step
+    train(model(), data(), recipe(steps=1), tmp_path)
+    for damage in ("[}\n", "{}\n"):
+        metrics.write_text(damage)
+        with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
+            train(model(), data(), recipe(steps=2), tmp_path, resume=True)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls():
