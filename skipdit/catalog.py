@@ -5,6 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # it needs torch, and names alone are to be had at once
     from skipdit.core.policy import Policy
+
+PLAN = re.compile(r"""(.+\.json)(?:@([^/'"]*))?""", re.DOTALL)  # a plan's file, and steps to rescale it to
 
 
 class Namesakes(ModuleType):
@@ -66,7 +69,7 @@ def parse(spelling: str) -> "Policy":
     spelling "N2-700-50", and a plan's file, "plan.json", or "plan.json@25" to have it rescaled to 25 steps. Raises
     ValueError by name, and OSError for a plan that isn't there.
     """
-    if spelling.partition("@")[0].endswith(".json"):
+    if PLAN.fullmatch(spelling):
         return importlib.import_module("skipdit.plan.plan").spelled(spelling)
     if spelling[:1] == "N" and spelling[1:2].isdigit():
         return Catalog("skipdit.methods").method("skip_cache").named(spelling)

@@ -31,7 +31,7 @@ BELOW = {
     "passes": {"branches", "catalog"},
     "sample": {"branches", "catalog", "diffusion"},
     "train": {"aside", "catalog", "data", "diffusion"},
-    "plan": {"aside", "branches", "diffusion", "methods", "metrics", "results", "sample"},
+    "plan": {"aside", "branches", "catalog", "diffusion", "methods", "metrics", "results", "sample"},
     "probes": {"aside", "results"},
     "report": {"aside", "probes", "results"},
     "rehearse": {"aside", "catalog", "diffusion", "sample"},

@@ -28,6 +28,8 @@ from skipdit.cli.terminal import complain, examples, flowing
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
 REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError)
 
+GOES_ON = ("bench", "eval", "tune")  # what they did is kept
+
 
 class Polite(TyperGroup):
     """Says in one line what went wrong: exit code 2, or 130 after Ctrl-C. SKIPDIT_DEBUG=1 shows where."""
@@ -38,7 +40,8 @@ class Polite(TyperGroup):
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as interrupt:
-            complain("interrupted; the same command starts again")
+            again = "goes on where it stopped" if ctx.invoked_subcommand in GOES_ON else "starts again"
+            complain(f"interrupted; the same command {again}")
             raise typer.Exit(130) from interrupt
         except REFUSALS as error:
             if os.environ.get("SKIPDIT_DEBUG"):

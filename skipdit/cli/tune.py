@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, typed
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -23,7 +23,11 @@ def add_to(app: typer.Typer) -> None:
     )(tune)
 
 
+CHECKS = ("model", "checked", "plan", "held_out", "device", "threads", "as_json")  # what --check asks for
+
+
 def tune(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A shipped name, a folder, or owner/name of the Hugging Face hub.")],
     speedup: Annotated[float | None, typer.Option(help="Times as fast as uncached, in measured time.")] = None,
     psnr: Annotated[float | None, typer.Option(help="dB to the uncached pictures; as fast as that allows.")] = None,
@@ -41,7 +45,7 @@ def tune(
     pictures: Annotated[int, typer.Option(min=2, help="Pictures to calibrate on.")] = 8,
     held_out: Annotated[int, typer.Option(min=2, help="Others to check with: other labels, other seeds.")] = 32,
     tries: Annotated[int, typer.Option(min=20, help="Schedules to try at most.")] = 150,
-    minutes: Annotated[float, typer.Option(help="Time to spend at most, about.")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time to spend at most, about.")] = 10.0,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON line.")] = False,
@@ -53,9 +57,15 @@ def tune(
     beside the plan, in a .tried.jsonl. Use the plan wherever a policy is spelled: --policy plan.json. With --check
     nothing is searched: what a plan gives on held-out labels, and how fast it is here, is measured again.
     """
+    plan = plan or checked or Path("out/plan.json")
+    if plan.suffix != ".json":
+        raise ValueError(f"--out {plan}: a plan is known by its name: let it end in .json")
+    if checked and (other := [name for name in typed(ctx) if name not in CHECKS]):
+        raise ValueError(f"--check searches nothing, so --{other[0].replace('_', '-')} can't be had: leave it out")
     import matplotlib  # noqa: F401 (missing: said now, not after ten minutes)
     import torch
 
+    from skipdit.aside import writable
     from skipdit.cli.ours import ours
     from skipdit.plan import picture
     from skipdit.plan.plan import Plan
@@ -65,7 +75,7 @@ def tune(
 
     if checked is None:
         goal = Goal(speedup, psnr, flops)
-    plan = plan or checked or Path("out/plan.json")
+    writable(plan, plan.with_suffix(".png"))
     if threads:
         torch.set_num_threads(threads)
     loaded = ours(model).to(device_of(device)).eval()

@@ -44,6 +44,13 @@ class Book:
             self.seconds += spent
         return self.notes[name]
 
+    def _hear(self, line: dict[str, Any]) -> None:
+        if "note" in line:
+            self.notes[line["note"]] = line["value"]
+            self.seconds += line["seconds"]
+        else:
+            self._keep(line)
+
     def _write(self, line: Mapping[str, Any]) -> None:
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
@@ -68,10 +75,11 @@ class Book:
             raise ValueError(
                 f"{path} belongs to another search ({', '.join(differing)} differ): name another --out, or delete it"
             )
-        for line in map(json.loads, lines):
-            if "note" in line:
-                self.notes[line["note"]] = line["value"]
-                self.seconds += line["seconds"]
-            else:
-                self._keep(line)
+        for number, line in enumerate(lines, start=2):
+            try:
+                self._hear(json.loads(line))
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(
+                    f"{path}, line {number} is damaged ({error}): take the line out, or delete the file"
+                ) from error
         self.resumed = len(self.tried)

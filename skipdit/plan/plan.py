@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from skipdit.aside import written_aside
+from skipdit.catalog import PLAN
 from skipdit.core.backbone import Backbone
 from skipdit.core.policy import Memory, Moment, Policy, Site, Step
 from skipdit.core.what import Estimate, adams_bashforth, last, polynomial, taylor
@@ -146,18 +147,19 @@ def located(name: Path | str) -> Path:
 
 def files_print(policy: str) -> str:
     """A hash of the plan or the weights that a policy's spelling names, "" for none: what lies there may change."""
-    named = [policy.partition("@")[0], *re.findall(r"['\"]([^'\"]+)['\"]", policy)]
+    plan = PLAN.fullmatch(policy)
+    named = [plan[1]] if plan else re.findall(r"['\"]([^'\"]+)['\"]", policy)
     held = [path.read_bytes() for path in map(located, named) if os.path.isfile(path)]  # Path's raises for long names
     return hashlib.sha256(b"".join(held)).hexdigest()[:16] if held else ""
 
 
 def spelled(spelling: str) -> Policy:
     """The policy of "plan.json", or, for another number of steps, of "plan.json@25". Raises ValueError, OSError."""
-    path, _, steps = spelling.partition("@")
+    path, steps = PLAN.fullmatch(spelling).groups()  # type: ignore[union-attr]
     plan = Plan.load(path)
-    if not steps:
+    if steps is None:
         return plan.policy(spelling)
-    if not steps.isdigit() or not int(steps):
+    if not steps.isdecimal() or not int(steps):
         raise ValueError(f"policy {spelling!r}: after @ stands the number of steps to rescale the plan to")
     return plan.rescaled(int(steps), times_like(plan.timesteps, int(steps))).policy(spelling)
 

@@ -69,6 +69,24 @@ def test_goals_are_one(said, message, tmp_path):
     assert message in call("tune", "emoji-skip", *said, "-o", tmp_path / "plan.json", code=2).output
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["--flops", 0.5, "-o", "plan"], "--out plan: a plan is known by its name"),
+        (["--flops", 0.5, "-o", "plan.png"], "let it end in .json"),
+        (["--flops", 0.5, "--minutes", -1], "range"),
+        (["--flops", 0.5, "-o", "setup.cfg/plan.json"], "setup.cfg"),
+        (["--check", "emoji-skip/plan-2x.json", "-o", "p.json", "--seed", 3], "--seed can't be had: leave it out"),
+        (["--check", "emoji-skip/plan-2x.json", "-o", "p.json", "--held-out", 4, "--speedup", 2], "--speedup"),
+    ],
+)
+def test_what_would_be_ignored_or_lost_is_refused(said, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "setup.cfg").write_text("")
+    assert message in call("tune", "emoji-skip", *said, code=2).output
+    assert [path.name for path in tmp_path.iterdir()] == ["setup.cfg"]
+
+
 def test_ctrl_c_leaves_what_was_tried_and_the_same_command_goes_on(tmp_path):
     plan = tmp_path / "plan.json"
     book = plan.with_suffix(".tried.jsonl")
@@ -82,7 +100,7 @@ def test_ctrl_c_leaves_what_was_tried_and_the_same_command_goes_on(tmp_path):
     first.send_signal(signal.SIGINT)
     _, complaint = first.communicate(timeout=60)
     assert first.returncode == 130, complaint
-    assert "the same command starts again" in complaint
+    assert "the same command goes on where it stopped" in complaint
     assert not plan.exists()
     before = book.read_text().splitlines()
     subprocess.run(command, env=environment, check=True, capture_output=True)

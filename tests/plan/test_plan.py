@@ -99,6 +99,8 @@ def test_another_model_sampler_or_number_of_steps_is_refused_by_name(model):
 
 def test_a_plan_is_rescaled_only_where_one_says_so(model, tmp_path):
     plan_for(model).save(tmp_path / "plan.json")
+    (tmp_path / "of@2.json").write_text((tmp_path / "plan.json").read_text())
+    assert parse(f"{tmp_path / 'of@2.json'}") == parse(f"{tmp_path / 'plan.json'}")
     with attach(model, parse(f"{tmp_path / 'plan.json'}@16")) as run:
         sample(model, [0], steps=16)
     assert [event.step for event in run.trace if event.computed] == [0, 2, 6, 12]

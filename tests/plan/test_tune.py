@@ -88,6 +88,10 @@ def test_what_belongs_to_another_search_is_refused(model, tmp_path):
     out.with_suffix(".tried.jsonl").write_text("hello\n")
     with pytest.raises(ValueError, match="is no book of a search"):
         Book(out.with_suffix(".tried.jsonl"), {})
+    for damage in ("[]", "{}", "half"):
+        out.with_suffix(".tried.jsonl").write_text('{"about": {}}\n' + damage + "\n")
+        with pytest.raises(ValueError, match=r"tried\.jsonl, line 2 is damaged"):
+            Book(out.with_suffix(".tried.jsonl"), {})
 
 
 @pytest.mark.parametrize(
