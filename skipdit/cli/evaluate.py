@@ -6,7 +6,19 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, typed
-from skipdit.cli.scored import ALONE, CLIPS, LABELLED, MEANING, PAIRS, SETS, check, fitting, named, scores
+from skipdit.cli.scored import (
+    ALONE,
+    CLIPS,
+    LABELLED,
+    MEANING,
+    PAIRS,
+    SETS,
+    check,
+    check_counts,
+    fitting,
+    named,
+    scores,
+)
 from skipdit.cli.terminal import err, examples, out, print_json, progress
 
 
@@ -78,17 +90,19 @@ def evaluate(
     """Score a folder of images, or a model that draws them first, against a reference.
 
     A model draws the reference's labels and styles where that is a data set, any at random otherwise. Its images
-    are kept in shards: the same command goes on where it was interrupted. The networks come with skipdit weights fetch.
-    A video model's clips are scored by FVD and its kin.
+    are kept in shards of 256: the same command goes on after the last whole one. The networks come with skipdit
+    weights fetch. A video model's clips are scored by FVD and its kin.
     """
     wanted = named(metrics)
     if reference is None and save is None:
         raise ValueError("eval: name a REFERENCE, a folder or a statistics file, or --save FILE to write one")
     import torch
 
-    from skipdit.evaluate.generate import Drawing, drawing_of, generate
+    from skipdit.aside import writable
+    from skipdit.evaluate.generate import SHARD, Drawing, drawing_of, generate, labels_drawn
     from skipdit.evaluate.images import open_images
 
+    writable(save)
     if threads:
         torch.set_num_threads(threads)
     device = device_of(device)
@@ -102,19 +116,24 @@ def evaluate(
         form = form._replace(size=judged.side)  # what a model drew, against pictures of that size
     known: Any = _opened(reference, form)
     taken = fitting(wanted, reference, save, judged.frames if judged else form.frames, known)
+    check_counts(taken, judged, known)
     with progress(quiet=as_json) as bar:
         if model is not None:
             known = known and known.known_to(model)
             like, which, task = known and known.labelled, _part(part), bar.add_task("drawing", total=count)
             if not part:
-                check(taken, save, known, count)
+                check(taken, save, folder, labels_drawn(model, count, drawing, like), known, count)
             generate(model, folder, count, drawing, like, which, lambda done, of: bar.update(task, completed=done))
             if part:
-                words = f"[bold]{folder}[/]: part {part} is drawn; without --part the images are scored"
+                shards = -(-count // SHARD)
+                done = (
+                    "is drawn" if which[0] < shards else f"is empty, as {count} images are {shards} shards of {SHARD}"
+                )
+                words = f"[bold]{folder}[/]: part {part} {done}; without --part the images are scored"
                 return err().print(words, soft_wrap=True)
             judged = open_images(folder).first(count)
         figures, words = scores(judged, known or reference, taken, save, device, bar)
-    _print(figures, words, judged.folder, drawing_of(judged.folder), device, as_json)
+    _print(figures, words, save, judged.folder, drawing_of(judged.folder), device, as_json)
 
 
 class Form(NamedTuple):
@@ -168,7 +187,9 @@ def _part(said: str | None) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, device: str, as_json: bool) -> None:
+def _print(
+    figures: dict[str, Any], words: str, save: Path | None, folder: Path, drawing: Any, device: str, as_json: bool
+) -> None:
     from rich.table import Table
 
     from skipdit.results import Provenance, Record
@@ -183,7 +204,9 @@ def _print(figures: dict[str, Any], words: str, folder: Path, drawing: Any, devi
         return print_json(json.loads(record.to_json()))
     console = out()
     what = f"{figures['images']} " + (f"clips of {figures['frames']} frames" if "frames" in figures else "images")
-    console.print(f"[bold]{folder}[/]: {what}, against {words}", soft_wrap=True)
+    what += f", against {words}" if words else ""
+    what += f"; their statistics are in [bold]{save}[/]" if save else ""
+    console.print(f"[bold]{folder}[/]: {what}", soft_wrap=True)
     table = Table(box=None, show_header=False)
     for figure, value in figures.items():
         if figure in MEANING:

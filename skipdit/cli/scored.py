@@ -90,16 +90,30 @@ def fitting(wanted: list[str], reference: Path | None, save: Path | None, frames
     return wanted or list(CLIPS if clips else SETS)
 
 
-def check(taken: list[str], save: Path | None, known: Any, count: int) -> None:
-    """What else would fail after the drawing. Raises Unavailable for weights that aren't there, ValueError for another
-    number of pairs."""
+def check(taken: list[str], save: Path | None, folder: Path, labels: list[str] | None, known: Any, count: int) -> None:
+    """What else would fail after the drawing of so many images with these labels into a folder. Raises Unavailable for
+    weights that aren't there, ValueError for images that don't pair up with those."""
+    from skipdit.evaluate.images import check_labels
     from skipdit.networks.fetch import weights
 
     for name in [*taken, *(["fid"] if save else [])]:
         for network in NETWORKS.get(name, ()):
             weights(network)
-    if set(PAIRS) & set(taken) and known.count != count:
+    if not (compared := [name for name in taken if name in PAIRS]):
+        return
+    if known.names is not None or known.labelled is not None:
+        raise ValueError(f"{', '.join(compared)} compare pairs, and {known.folder} wasn't drawn by skipdit eval")
+    if known.count != count:
         raise ValueError(f"{known.folder} holds {known.count} images to pair, not {count}: say --count {known.count}")
+    check_labels(folder, labels, known)
+
+
+def check_counts(taken: list[str], *sets: Any) -> None:
+    """Raises ValueError for a set of one, where distances of sets are asked for."""
+    distances = [name for name in taken if name in (*SETS, *CLIPS)]
+    for each in sets:
+        if each is not None and each.count < 2 and distances:
+            raise ValueError(f"{each.folder} holds one image, and {distances[0]} is of sets: two at least")
 
 
 def _what(clips: bool) -> str:
@@ -128,7 +142,9 @@ def _teller(bar: Any, what: str, total: int) -> Any:
 def scores(
     candidate: Any, reference: Any, wanted: list[str], save: Path | None, device: str, bar: Any
 ) -> tuple[dict[str, Any], str]:
-    """(figures, the reference in words); the reference is a set of images or clips, the path of statistics, or None."""
+    """(figures, the reference in words); the reference is a set of images or clips, the path of statistics, or None,
+    in words "".
+    """
     of = _of_images if candidate.frames is None else _of_clips
     return of(candidate, reference, wanted, save, device, bar)
 
@@ -163,7 +179,7 @@ def _of_images(
             figures["reference_images"] = against.count
             figures |= scores_of_sets(found, against, of_sets)
             return figures, f"{known.folder if known else reference} ({against.source})"
-    return figures, str(known.folder if known else reference or save)
+    return figures, str(known.folder if known else reference or "")
 
 
 def _of_clips(

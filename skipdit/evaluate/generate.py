@@ -76,6 +76,13 @@ def generate(
     return paths
 
 
+def labels_drawn(model: Any, count: int, drawing: Drawing, like: ImageSet | None = None) -> list[str] | None:
+    """The name of each image's label, as `generate` draws them; None for a model whose labels have none."""
+    conditions = _conditions(model, count, drawing.seed, like)
+    names = _names(model, [label for label, _ in conditions])
+    return names["label"].tolist() if names else None
+
+
 def drawing_of(folder: Path) -> Drawing:
     """How the images in a folder were drawn; with no steps where they weren't drawn here."""
     try:
@@ -153,7 +160,7 @@ def _claim(out: Path, said: dict[str, Any]) -> None:
     """Write down how the images in `out` are drawn. Raises ValueError where that was another way."""
     path = out / RUN
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = _before(path)
         other = [f"{key}={before.get(key)!r}, not {value!r}" for key, value in said.items() if before.get(key) != value]
         if not other:
             return
@@ -161,10 +168,17 @@ def _claim(out: Path, said: dict[str, Any]) -> None:
             raise ValueError(
                 f"{out} holds images drawn otherwise ({'; '.join(other)}): delete it or name another --out"
             )
-    elif any(out.glob("images*.npz")):
-        raise ValueError(f"{out} holds images but no {RUN}: name another --out")
+    elif out.is_dir() and any(not each.name.startswith(".") for each in out.iterdir()):
+        raise ValueError(f"{out} holds files but no {RUN}, so they weren't drawn here: name another --out")
     with written_aside(path) as aside:
         aside.write_text(json.dumps(said, indent=1))
+
+
+def _before(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete its folder, or name another --out") from error
 
 
 def _labels(like: ImageSet | None) -> str:

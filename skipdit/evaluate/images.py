@@ -187,12 +187,7 @@ def pairs(candidate: Images, reference: Images, most: int) -> Iterator[tuple[Ten
             f"{candidate.folder} and {reference.folder} don't pair up: {candidate.count} and {reference.count} images"
             f"{_first_difference(candidate.names, reference.names)}"
         )
-    for k, (one, other) in enumerate(zip(candidate.labels or (), reference.labels or (), strict=False)):
-        if one != other:
-            raise ValueError(
-                f"{candidate.folder} and {reference.folder} don't pair up: image {k} is of {one!r} in one and of "
-                f"{other!r} in the other: draw both against the same reference, with the same seed"
-            )
+    check_labels(candidate.folder, candidate.labels, reference)
     left, right = (_singly(images) for images in (candidate, reference))
     for a, b in zip(left, right, strict=True):
         if a.shape != b.shape:
@@ -203,6 +198,16 @@ def pairs(candidate: Images, reference: Images, most: int) -> Iterator[tuple[Ten
             yield from ((a[None], b[None]) for a, b in batch)
         else:
             yield torch.stack([a for a, _ in batch]), torch.stack([b for _, b in batch])
+
+
+def check_labels(folder: Path, labels: list[str] | None, reference: Images) -> None:
+    """Raises ValueError where the images in a folder, drawn or to be drawn, have other labels than those to pair."""
+    for k, (one, other) in enumerate(zip(labels or (), reference.labels or (), strict=False)):
+        if one != other:
+            raise ValueError(
+                f"{folder} and {reference.folder} don't pair up: image {k} is of {one!r} in one and of {other!r} in "
+                "the other: draw both against the same reference, with the same seed"
+            )
 
 
 def _singly(images: Images) -> Iterator[Tensor]:

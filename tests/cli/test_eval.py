@@ -22,7 +22,8 @@ def folder(tmp_path):
 def test_a_folder_is_at_0_from_its_own_statistics(folder, tmp_path, network):
     network("inception")
     stats = tmp_path / "stats.safetensors"
-    assert said("eval", folder, "--save", stats)["figures"] == {"images": 6, "reference": str(stats), "passes": ""}
+    assert "their statistics are in" in call("eval", folder, "--save", stats).stdout
+    assert said("eval", folder, "--save", stats)["figures"] == {"images": 6, "reference": "", "passes": ""}
     found = said("eval", folder, stats)["figures"]
     assert found["fid"] == pytest.approx(0, abs=1e-3)
     assert found["sfid"] == pytest.approx(0, abs=1e-3)
@@ -103,10 +104,21 @@ def test_concept_accuracy_needs_labels(folder, emoji, tmp_path):
         assert words in call("eval", *arguments, *metrics, code=2).stderr, arguments
 
 
-def test_what_drawing_would_not_mend_is_refused_before(folder, tmp_path, monkeypatch):
+def test_what_drawing_would_not_mend_is_refused_before(folder, tmp_path, monkeypatch, network):
     out = tmp_path / "drawn"
     draws = ("eval", "emoji-skip", folder, "--count", 4, "--steps", 1, "--out", out, "--metrics")
-    assert "holds 6 images to pair, not 4: say --count 6" in call(*draws, "psnr", code=2).stderr
+    assert "psnr compare pairs, and" in call(*draws, "psnr", code=2).stderr
+    drawn = ("eval", "emoji-skip", folder, "--steps", 1, "--metrics", "inception_score", "--out", tmp_path / "full")
+    network("efficientnet")
+    said(*drawn, "--count", 2)
+    paired = ("eval", "emoji-skip", tmp_path / "full", "--steps", 1, "--out", out, "--metrics", "psnr")
+    assert "holds 2 images to pair, not 4: say --count 2" in call(*paired, "--count", 4, code=2).stderr
+    assert "draw both against the same reference" in call(*paired, "--count", 2, "--seed", 9, code=2).stderr
+    one = tmp_path / "one"
+    one.mkdir()
+    Image.new("RGB", (32, 32)).save(one / "a.png")
+    assert "holds one image, and kid is of sets" in call("eval", folder, one, "--metrics", "kid", code=2).stderr
+    assert "pictures: is a directory" in call("eval", folder, "--save", folder, code=2).stderr
     monkeypatch.setenv("SKIPDIT_CACHE", str(tmp_path / "empty"))
     assert "weights fetch efficientnet" in call(*draws, "inception_score", code=2).stderr
     missing = ("eval", folder, tmp_path / "nowhere", "--metrics", "inception_score")
@@ -129,7 +141,7 @@ def test_drawn_images_meet_pictures_of_their_size(tmp_path, network):
 
 def test_part_of_a_model(folder, tmp_path):
     done = call("eval", "emoji-skip", folder, "--count", 2, "--steps", 1, "--part", "1/2", "--out", tmp_path / "part")
-    assert "part 1/2 is drawn" in done.stderr
+    assert "part 1/2 is empty, as 2 images are 1 shards of 256" in done.stderr
     assert not list((tmp_path / "part").glob("images-?????.npz"))  # the only shard is the other's
 
 

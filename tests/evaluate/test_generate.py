@@ -99,8 +99,12 @@ def test_images_drawn_otherwise_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="drawn otherwise"):
         generate(model, tmp_path, 4, QUICK)
     (tmp_path / "run.json").unlink()
-    with pytest.raises(ValueError, match=r"holds images but no run.json"):
+    with pytest.raises(ValueError, match=r"holds files but no run\.json"):
         generate(model, tmp_path, 4, QUICK)
+    for damage in ("[1]", "{"):
+        (tmp_path / "run.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"run\.json is damaged"):
+            generate(model, tmp_path, 4, QUICK)
 
 
 def test_a_command_that_drew_nothing_claims_nothing(model, tmp_path):
