@@ -74,7 +74,7 @@ def test_goals_are_one(said, message, tmp_path):
     [
         (["--flops", 0.5, "-o", "plan"], "--out plan: a plan is known by its name"),
         (["--flops", 0.5, "-o", "plan.png"], "let it end in .json"),
-        (["--flops", 0.5, "--minutes", -1], "range"),
+        (["--flops", 0.5, "--minutes", -1], "0.01"),
         (["--flops", 0.5, "-o", "setup.cfg/plan.json"], "setup.cfg"),
         (["--check", "emoji-skip/plan-2x.json", "-o", "p.json", "--seed", 3], "--seed can't be had: leave it out"),
         (["--check", "emoji-skip/plan-2x.json", "-o", "p.json", "--held-out", 4, "--speedup", 2], "--speedup"),
