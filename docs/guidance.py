@@ -4,7 +4,7 @@ python docs/guidance.py           # docs/records/guidance.jsonl, then as below
 python docs/guidance.py report    # the table in docs/guidance.md
 """
 
-import sys
+import argparse
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,9 @@ def ways(record: Record) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["report"]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["report"])
+    if parser.parse_args().what:
         report(read(RECORDS))
     else:
         draw()

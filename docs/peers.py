@@ -3,6 +3,7 @@
 python -m skipdit.bench peers --steps 20 --out docs/records/peers.jsonl    # measures; needs cache-dit
 """
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,4 +70,5 @@ def _added(figures: Figures) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

@@ -3,6 +3,7 @@
 python docs/samples.py
 """
 
+import argparse
 from pathlib import Path
 
 import skipdit
@@ -22,4 +23,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

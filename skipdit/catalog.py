@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # it needs torch, and names alone are to be had at once
     from skipdit.core.policy import Policy
 
 PLAN = re.compile(r"""(.+\.json)(?:@([^/'"]*))?""", re.DOTALL)  # a plan's file, and steps to rescale it to
+SHOWN = 40  # names in a complaint
 
 
 class Namesakes(ModuleType):
@@ -106,7 +107,9 @@ def near(word: str, known: list[str], most: int = 5) -> str:
     holding = [name for name in known if word and word in name]
     holding.sort(key=lambda name: (word not in name.split(), len(name)))  # whole words first, short names first
     close = list(dict.fromkeys(holding + difflib.get_close_matches(word, known, n=most, cutoff=0.5)))[:most]
-    return f"; did you mean {', '.join(close)}?" if close else f"; choose from {', '.join(known[:20])}"
+    if close:
+        return f"; did you mean {', '.join(close)}?"
+    return f"; choose from {', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}"
 
 
 def _call(node: ast.expr) -> tuple[str, list[Any], dict[str, Any]]:

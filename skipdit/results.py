@@ -88,6 +88,8 @@ class Record:
         said = json.loads(line)
         _check_keys(cls, said)
         _check_keys(Provenance, said["provenance"])
+        if not isinstance(said["figures"], dict):
+            raise ValueError(f"record {said['name']!r}: its figures are a {type(said['figures']).__name__}")
         return cls(**{**said, "provenance": Provenance(**said["provenance"])})
 
 
@@ -106,13 +108,13 @@ def write(path: Path, records: Iterable[Record]) -> None:
 
 def read(path: Path) -> list[Record]:
     """The records in a .jsonl file. Raises ValueError with the line's number for one that is no record."""
-    records = []
+    records: list[Record] = []
     with path.open(encoding="utf-8", newline="\n") as lines:  # a text may hold U+2028, at which splitlines() would cut
-        for number, line in enumerate(lines, start=1):
-            try:
+        try:
+            for line in lines:
                 records.append(Record.from_json(line))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}, line {len(records) + 1}: {error}") from error
     return records
 
 
@@ -121,7 +123,10 @@ def resumed(path: Path) -> list[Record]:
     taken away. Raises ValueError as `read` does."""
     if not path.is_file():
         return []
-    whole, end, cut = path.read_text(encoding="utf-8").rpartition("\n")
+    try:
+        whole, end, cut = path.read_text(encoding="utf-8").rpartition("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no file of records: {error}") from error
     if cut:
         path.write_text(whole + end, encoding="utf-8")
     return read(path)

@@ -1,5 +1,6 @@
 """skipdit bench: policies on one model, timed in turns and held against uncached pictures and against fewer steps."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -152,7 +153,8 @@ def _show(records: list[Any], path: Path) -> None:
     )
     if all(record.figures["lpips"] is None for record in records):
         console.print("[dim]without LPIPS: skipdit weights fetch alexnet (for pictures of 31 pixels or more)[/]")
-    console.print(f"[bold]{path}[/]; skipdit report {path} --out out/report makes a page of it", soft_wrap=True)
+    hint = f"skipdit report {shlex.quote(str(path))} --out out/report makes a page of it"
+    console.print(f"[bold]{path}[/]; {hint}", soft_wrap=True)
 
 
 def _show_setting(records: list[Any], caption: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from skipdit.cli import side_by_side
-from skipdit.cli.bar import bar
+from skipdit.cli.bar import bar, scale
 from skipdit.cli.terminal import out
 
 
@@ -152,7 +152,7 @@ def _show_policy(policy: dict[str, Any], found: dict[str, Any]) -> None:
     steps, most = len(policy["plan"]), max(policy["spared"])
     kept = sum(share == 1 for share in policy["plan"])
     console.print(bar(policy["plan"]))
-    console.print(f"[dim]t = 1000{policy['timesteps'][-1]:>{max(1, steps - 8)}.0f}[/]" if steps <= 100 else "")
+    console.print(scale(1000, policy["timesteps"][-1], steps))
     console.print(
         f"{kept} of {steps} steps computed in full; {sum(policy['spared'])} of "
         f"{steps * (len(parts) or blocks)} {'parts' if parts else 'blocks'} spared, {most} a step at most"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from skipdit.cli import describe, saved, side_by_side
-from skipdit.cli.bar import bar
+from skipdit.cli.bar import bar, scale
 from skipdit.cli.options import Sampler
 from skipdit.cli.rehearse import Asked, rehearsed
 from skipdit.cli.terminal import examples, out, print_json
@@ -163,8 +163,7 @@ def _show_policy(policy: dict[str, Any]) -> None:
     times, report = policy["timesteps"], policy["report"]
     if policy.get("pictures"):
         console.print(f"[dim]a gate, which decides by what it sees: measured on {policy['pictures']} picture[/]")
-    first, last = f"t = {times[0]:.0f}", f"{times[-1]:.0f}"
-    console.print(f"[dim]{first}{last:>{max(1, len(times) - len(first))}}[/]" if len(times) <= 100 else "")
+    console.print(scale(times[0], times[-1], len(times)))
     console.print(
         f"{report['computed']} of {report['steps']} steps computed [dim](filled)[/], {report['stood_in']} stood in; "
         f"{report['blocks_run']} of {report['blocks_in_full']} blocks run"

@@ -1,5 +1,6 @@
 """skipdit sample: draw pictures or clips with a model, with or without a policy."""
 
+import shlex
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -71,7 +72,9 @@ def sample(
     if list_labels:
         return _list(model, labels or [], as_json)
     if not labels:
-        raise ValueError(f"sample: name what to draw; skipdit sample {model} --list-labels tells what it knows")
+        raise ValueError(
+            f"sample: name what to draw; skipdit sample {shlex.quote(model)} --list-labels tells what it knows"
+        )
     from skipdit import films, pictures
     from skipdit.backbones.dit import described
     from skipdit.branches import Tally

@@ -1,6 +1,7 @@
 """skipdit train: train a DiT on pictures or a Latte on clips, with or without skip branches."""
 
 import inspect
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -186,7 +187,8 @@ def _end(said: Said, run: Path, step: int, steps: int, stop: Stop, quiet: bool) 
     """How the run ended, and what can be done now."""
     if step >= steps:
         last = run / f"checkpoint-{step:07d}" / "ema"
-        out(quiet).print(f"done: skipdit sample {last} --list-labels", soft_wrap=True, markup=False)
+        hint = f"done: skipdit sample {shlex.quote(str(last))} --list-labels"
+        out(quiet).print(hint, soft_wrap=True, markup=False)
     elif not stop.heard:
         out(quiet).print(f"time is up at step {step}; go on: {said.again()}", soft_wrap=True, markup=False)
     else:

@@ -111,6 +111,7 @@ def test_a_picture_of_one_policy(tmp_path):
     gate = found("emoji-skip", "--policy", "first_block(threshold=0.3)", "--steps", 6)["policy"]
     assert (gate["plan"], gate["report"]) == (None, None)
     text = call("emoji-skip", "--policy", "first_block(threshold=0.3)", "--steps", 6, "--draw", path).output
+    assert "t = 999 166" in text
     assert "measured on 1 picture" in text
     assert "of 6 steps computed" in text
     assert path.stat().st_size > 0

@@ -157,10 +157,14 @@ def test_refusals(records, tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "other.json").write_text("{}")
     write(tmp_path / "r.jsonl", [Record("round", "", {}, WHERE)])
+    (tmp_path / "b.png").write_bytes(b"\x89PNG")
+    (tmp_path / "list.jsonl").write_text(Record("m", "", {}, WHERE).to_json().replace('"figures": {}', '"figures": []'))
     for name, words in (
         ("empty.jsonl", "there are no records"),
         ("other.json", "holds no records"),
         ("r.jsonl", "give its FILE.jsonl"),
+        ("b.png", r"b\.png, line 1"),
+        ("list.jsonl", "list.jsonl holds no records: record 'm': its figures are a list"),
     ):
         with pytest.raises(ValueError, match=words):
             read_all([tmp_path / name])
