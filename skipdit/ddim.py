@@ -1,9 +1,9 @@
-"""diffusers' DDIM, made to step to the timestep that comes next, whatever the number of steps."""
+"""diffusers' schedulers, made to take as many steps as are asked for, each to the timestep that comes next."""
 
 from fractions import Fraction
 from typing import Any
 
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 
 class EvenDDIM(DDIMScheduler):
@@ -26,3 +26,23 @@ class EvenDDIM(DDIMScheduler):
         gap = int(timestep) - self.following[int(timestep)]
         self.num_inference_steps = Fraction(self.config.num_train_timesteps, gap)  # 1000 // it is the gap
         return super().step(model_output, timestep, sample, *args, **kwargs)
+
+
+class Exact:
+    """As many timesteps as are asked for: of 61 and others, rounding leaves diffusers' own with one more, at -1."""
+
+    timesteps: Any
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        parent: Any = super()
+        parent.set_timesteps(num_inference_steps, device)
+        if len(self.timesteps) > num_inference_steps:
+            parent.set_timesteps(timesteps=self.timesteps[:num_inference_steps].tolist(), device=device)
+
+
+class ExactDDPM(Exact, DDPMScheduler):
+    """DDPM (arXiv 2006.11239)."""
+
+
+class ExactDPM(Exact, DPMSolverMultistepScheduler):
+    """DPM-Solver++ (arXiv 2211.01095)."""

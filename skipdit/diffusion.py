@@ -106,9 +106,7 @@ class LinearPath:
 
         clip_sample    keep the predicted image within [-1, 1]: for pixels, not for latents
         """
-        from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
-
-        from skipdit.ddim import EvenDDIM
+        from skipdit.ddim import EvenDDIM, ExactDDPM, ExactDPM
 
         common = dict(
             num_train_timesteps=self.timesteps,
@@ -122,9 +120,9 @@ class LinearPath:
             return EvenDDIM(**common, clip_sample=clip_sample)
         if name == "ddpm":
             kind = "learned_range" if self.learn_sigma else "fixed_small"
-            return DDPMScheduler(**common, clip_sample=clip_sample, variance_type=kind)
+            return ExactDDPM(**common, clip_sample=clip_sample, variance_type=kind)
         if name == "dpm++":
-            return DPMSolverMultistepScheduler(**common, thresholding=clip_sample)
+            return ExactDPM(**common, thresholding=clip_sample)
         raise ValueError(_unknown_sampler(name, self.prediction))
 
 

@@ -156,3 +156,19 @@ def test_the_flow_sampler_is_ddim_on_the_straight_path():
 def test_what_does_not_fit_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++"])
+def test_as_many_timesteps_as_are_asked_for(sampler):
+    """diffusers' own have one more, at -1, for 61 and 103 steps."""
+    path = LinearPath("epsilon", learn_sigma=False)
+    for steps in (50, 61, 103):
+        scheduler = path.scheduler(sampler)
+        scheduler.set_timesteps(steps)
+        times = scheduler.timesteps.tolist()
+        assert (len(times), times[0]) == (steps, 999)
+        assert times == [round(1000 - 1000 * step / steps) - 1 for step in range(steps)]
+        x = X0
+        for t in scheduler.timesteps:
+            x = scheduler.step(torch.zeros_like(x), t, x).prev_sample
+        assert x.isfinite().all()
