@@ -26,9 +26,9 @@ def written_aside(path: Path) -> Iterator[Path]:
     except SafetensorError as error:
         raise OSError(f"{path} can't be written: {error}") from error
     except OSError as error:
-        if error.filename in (None, str(aside)) and error.errno:
-            error.filename = str(path)
-        raise
+        if error.filename not in (None, str(aside)) or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -37,7 +37,7 @@ def writable(*paths: Path | None) -> None:
     """Look, before the work, whether files can be written there; nothing is made. None names no file.
 
     Raises IsADirectoryError where one is a folder, NotADirectoryError where a file is in the place of a folder above,
-    PermissionError where nothing may be written.
+    PermissionError where nothing may be written into the folder.
     """
     for path in filter(None, paths):
         above = next(each for each in path.absolute().parents if os.path.lexists(each))
@@ -45,7 +45,7 @@ def writable(*paths: Path | None) -> None:
             raise _refusal(errno.EISDIR, path)
         if not above.is_dir():
             raise _refusal(errno.ENOTDIR, above)
-        if not os.access(path if path.exists() else above, os.W_OK):
+        if not os.access(above, os.W_OK):  # what is renamed into place asks the folder alone
             raise _refusal(errno.EACCES, path)
 
 

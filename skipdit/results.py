@@ -108,14 +108,7 @@ def write(path: Path, records: Iterable[Record]) -> None:
 
 def read(path: Path) -> list[Record]:
     """The records in a .jsonl file. Raises ValueError with the line's number for one that is no record."""
-    records: list[Record] = []
-    with path.open(encoding="utf-8", newline="\n") as lines:  # a text may hold U+2028, at which splitlines() would cut
-        try:
-            for line in lines:
-                records.append(Record.from_json(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {len(records) + 1}: {error}") from error
-    return records
+    return _heard(path, _text(path))
 
 
 def resumed(path: Path) -> list[Record]:
@@ -123,13 +116,31 @@ def resumed(path: Path) -> list[Record]:
     taken away. Raises ValueError as `read` does."""
     if not path.is_file():
         return []
-    try:
-        whole, end, cut = path.read_text(encoding="utf-8").rpartition("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no file of records: {error}") from error
+    whole, end, cut = _text(path).rpartition("\n")
+    if cut and not end and not cut.startswith('{"name": '):
+        raise ValueError(f"{path} is no file of records: name another")
+    records = _heard(path, whole)
     if cut:
         path.write_text(whole + end, encoding="utf-8")
-    return read(path)
+    return records
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no file of records: {error}") from error
+
+
+def _heard(path: Path, text: str) -> list[Record]:
+    """A record a line. A line's text may hold U+2028, at which splitlines() would cut it."""
+    records = []
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
+        try:
+            records.append(Record.from_json(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    return records
 
 
 def _check_keys(kind: type, said: Any) -> None:

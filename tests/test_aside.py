@@ -30,6 +30,9 @@ def test_what_fails_names_the_file_and_not_the_one_aside(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught, written_aside(path):
         raise OSError(28, "No space left on device")
     assert caught.value.filename == str(path)
+    av = pytest.importorskip("av")
+    with pytest.raises(OSError, match=r"No space left.*a\.safetensors'$"), written_aside(path):
+        av.error.err_check(-28)
     with pytest.raises(OSError, match=r"a\.safetensors can't be written"), written_aside(path):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 

@@ -8,21 +8,22 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from skipdit.aside import written_aside
 from skipdit.core.policy import Policy
-from skipdit.core.run import Run
 from skipdit.plan.study import Study
 
 
-def trace(study: Study, policy: Policy, path: Path) -> tuple[int, int]:
-    """Write the trace, and say which steps are in it: (computed, stood in for).
-
-    The pictures are drawn twice: once to see what the policy does, once with a profiler that is on for two steps.
-    Raises ValueError where the policy stands in for nothing.
-    """
+def stood_in(study: Study, policy: Policy) -> int:
+    """The first step that a policy stands in for, by drawing the pictures; the one before it is computed, as step 0
+    always is. Raises ValueError where there is none."""
     study.draw(policy)
     assert study.run is not None
-    first = _first(study.run)
+    first = min((event.step for event in study.run.trace if not event.computed), default=None)
     if first is None:
         raise ValueError(f"--profile: in {study.steps} steps {policy} stands in for nothing: there is no such step")
+    return first
+
+
+def trace(study: Study, policy: Policy, first: int, path: Path) -> None:
+    """Draw the pictures with a profiler that is on for two steps, `first` and the one before, and write the trace."""
     recorder = _Recorder({first - 1: f"step {first - 1}: computed", first: f"step {first}: stood in for"})
     recorder(0, study.steps)
     try:
@@ -31,7 +32,6 @@ def trace(study: Study, policy: Policy, path: Path) -> tuple[int, int]:
         recorder.stop()
     with written_aside(path) as aside:
         recorder.profiler.export_chrome_trace(str(aside))
-    return first - 1, first
 
 
 class _Recorder:
@@ -63,8 +63,3 @@ class _Recorder:
         if self.label is not None:
             self.label.__exit__(None, None, None)
             self.label = None
-
-
-def _first(run: Run) -> int | None:
-    """The first step that is stood in for; the one before it is computed, as step 0 always is."""
-    return min((event.step for event in run.trace if not event.computed), default=None)

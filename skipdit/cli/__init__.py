@@ -28,7 +28,7 @@ from skipdit.cli.terminal import complain, examples, flowing
 # What the user can mend: a wrong name or value, a missing or full folder, a package that isn't there.
 REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError)
 
-GOES_ON = ("bench", "eval", "tune")  # what they did is kept
+KEEP = ("bench", "eval", "tune")  # what they have finished
 
 
 class Polite(TyperGroup):
@@ -40,8 +40,8 @@ class Polite(TyperGroup):
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as interrupt:
-            again = "goes on where it stopped" if ctx.invoked_subcommand in GOES_ON else "starts again"
-            complain(f"interrupted; the same command {again}")
+            kept = ", with what is finished" if ctx.invoked_subcommand in KEEP else ""
+            complain(f"interrupted; the same command starts again{kept}")
             raise typer.Exit(130) from interrupt
         except REFUSALS as error:
             if os.environ.get("SKIPDIT_DEBUG"):

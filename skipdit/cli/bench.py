@@ -91,8 +91,7 @@ def bench(
     twin = None if plain is None else (plain, ours(plain).to(device).eval())
     samplers = sampler or [SAMPLERS[loaded.config.prediction][0]]
     settings = [Setting(one, count, guidance, seed, pairs, batch) for one in samplers for count in steps or [50]]
-    if profile:  # first: where the policy spares nothing, that is said now
-        _profile(loaded, settings[0], (policy or [])[0], profile)
+    profiled = _profiled(loaded, settings[0], policy[0]) if profile and policy else None
     with progress(quiet=as_json) as bar:
         task = bar.add_task("drawing", total=None)
 
@@ -102,6 +101,8 @@ def bench(
         trial = _tried(loaded, settings[0], bar) if peers else None
         fit = list(trial.fit) if trial else []
         found = compare(model, loaded, settings, policy or [], records, passes or [], twin, tell, fit)
+    if profile and profiled:
+        _profile(profiled, profile)
     if as_json:
         import json
 
@@ -122,14 +123,23 @@ def _tried(model: Any, setting: Any, bar: Any) -> Any:
     return found
 
 
-def _profile(model: Any, setting: Any, policy: str, path: Path) -> None:
-    """A trace of a policy on the first batch."""
+def _profiled(model: Any, setting: Any, spelling: str) -> tuple[Any, Any, int]:
+    """(first batch, policy, the step to profile). Raises ValueError where there is none: before the bench."""
     from skipdit import parse
+    from skipdit.bench.trace import stood_in
+
+    study, policy = next(setting.batches(model)), parse(spelling)
+    return study, policy, stood_in(study, policy)
+
+
+def _profile(profiled: tuple[Any, Any, int], path: Path) -> None:
+    """Write the trace: after the bench, as a profiler may slow down what comes after it."""
     from skipdit.bench.trace import trace
 
-    computed, stood_in = trace(next(setting.batches(model)), parse(policy), path)
+    _, policy, step = profiled
+    trace(*profiled, path)
     err().print(
-        f"[bold]{path}[/]: {policy}, step {computed} computed and step {stood_in} stood in for; "
+        f"[bold]{path}[/]: {policy}, step {step - 1} computed and step {step} stood in for; "
         "open it in chrome://tracing or ui.perfetto.dev",
         soft_wrap=True,
     )

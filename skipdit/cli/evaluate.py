@@ -126,9 +126,7 @@ def evaluate(
             generate(model, folder, count, drawing, like, which, lambda done, of: bar.update(task, completed=done))
             if part:
                 shards = -(-count // SHARD)
-                done = (
-                    "is drawn" if which[0] < shards else f"is empty, as {count} images are {shards} shards of {SHARD}"
-                )
+                done = "is drawn" if which[0] < shards else f"is empty: {count} images are in parts 0 to {shards - 1}"
                 words = f"[bold]{folder}[/]: part {part} {done}; without --part the images are scored"
                 return err().print(words, soft_wrap=True)
             judged = open_images(folder).first(count)

@@ -102,7 +102,7 @@ def check(taken: list[str], save: Path | None, folder: Path, labels: list[str] |
     if not (compared := [name for name in taken if name in PAIRS]):
         return
     if known.names is not None or known.labelled is not None:
-        raise ValueError(f"{', '.join(compared)} compare pairs, and {known.folder} wasn't drawn by skipdit eval")
+        raise ValueError(f"pairs for {', '.join(compared)}: {known.folder} wasn't drawn by skipdit eval, as it must be")
     if known.count != count:
         raise ValueError(f"{known.folder} holds {known.count} images to pair, not {count}: say --count {known.count}")
     check_labels(folder, labels, known)
@@ -110,10 +110,11 @@ def check(taken: list[str], save: Path | None, folder: Path, labels: list[str] |
 
 def check_counts(taken: list[str], *sets: Any) -> None:
     """Raises ValueError for a set of one, where distances of sets are asked for."""
-    distances = [name for name in taken if name in (*SETS, *CLIPS)]
+    distances = [name for name in taken if name in (*SETS, "fvd", "kvd")]
     for each in sets:
         if each is not None and each.count < 2 and distances:
-            raise ValueError(f"{each.folder} holds one image, and {distances[0]} is of sets: two at least")
+            what = "image" if each.frames is None else "clip"
+            raise ValueError(f"{each.folder} holds one {what}, and {distances[0]} is of sets: two at least")
 
 
 def _what(clips: bool) -> str:

@@ -59,7 +59,7 @@ def tune(
     """
     plan = plan or checked or Path("out/plan.json")
     if plan.suffix != ".json":
-        raise ValueError(f"--out {plan}: a plan is known by its name: let it end in .json")
+        raise ValueError(f"{plan}: a plan is known by its name: let it end in .json")
     if checked and (other := [name for name in typed(ctx) if name not in CHECKS]):
         raise ValueError(f"--check searches nothing, so --{other[0].replace('_', '-')} can't be had: leave it out")
     import matplotlib  # noqa: F401 (missing: said now, not after ten minutes)
@@ -75,7 +75,7 @@ def tune(
 
     if checked is None:
         goal = Goal(speedup, psnr, flops)
-    writable(plan, plan.with_suffix(".png"))
+    writable(plan, plan.with_suffix(".png"), plan.with_suffix(".tried.jsonl"))
     if threads:
         torch.set_num_threads(threads)
     loaded = ours(model).to(device_of(device)).eval()

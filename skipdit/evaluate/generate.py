@@ -168,7 +168,7 @@ def _claim(out: Path, said: dict[str, Any]) -> None:
             raise ValueError(
                 f"{out} holds images drawn otherwise ({'; '.join(other)}): delete it or name another --out"
             )
-    elif out.is_dir() and any(not each.name.startswith(".") for each in out.iterdir()):
+    elif any(not each.name.startswith((".", "run.")) for each in out.glob("*")):  # run.*: another part's, half written
         raise ValueError(f"{out} holds files but no {RUN}, so they weren't drawn here: name another --out")
     with written_aside(path) as aside:
         aside.write_text(json.dumps(said, indent=1))

@@ -55,16 +55,17 @@ def _table(table: Table) -> str:
     front = '<p class="note">shaded: no other is both faster and nearer</p>' if any(table.best) else ""
     return (
         f'<h3>{escape(table.caption)}</h3><div class="wide"><table><tr>{heads}</tr>{"".join(rows)}</table></div>'
-        f'{front}<p class="note">{escape(table.note)}</p>'
+        + front
+        + "".join(f'<p class="note">{escape(note)}</p>' for note in table.note.split("\n\n"))
     )
 
 
 def _side_by_side(records: Sequence[Record]) -> list[str]:
     """The same pairs of label and seed below each other, the uncached ones first."""
-    shown = [record for record in records if record.figures.get("strip") and record.figures.get("kind") != "plain"]
     alikes: dict[str, list[Record]] = {}
-    for record, group in zip(shown, groups(shown), strict=True):
-        alikes.setdefault(group, []).append(record)
+    for record, group in zip(records, groups(records), strict=True):
+        if record.figures.get("strip") and record.figures.get("kind") != "plain":
+            alikes.setdefault(group, []).append(record)
     parts = ["<h2>Side by side</h2>"] if alikes else []
     for group, alike in alikes.items():
         rows = sorted(alike, key=lambda record: (record.figures["kind"] != "uncached", record.figures["speedup"]))

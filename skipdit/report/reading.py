@@ -28,11 +28,14 @@ def read_all(paths: Sequence[Path]) -> list[Record]:
 def _file(path: Path) -> list[Record]:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # a record a line
-        return read(path)
+    except ValueError as error:
+        if path.suffix == ".json" and "Extra data" not in str(error):
+            raise ValueError(f"{path} holds no records: {error}") from error
+        return read(path)  # one a line
     try:
-        return [Record.from_json(json.dumps(each)) for each in said.get("records", [said])]
-    except (ValueError, TypeError, AttributeError) as error:
+        within = said.get("records", [said]) if isinstance(said, dict) else said
+        return [Record.from_json(json.dumps(each)) for each in within]
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} holds no records: {error}") from error
 
 
@@ -75,7 +78,7 @@ def _conditions(record: Record) -> tuple[str, ...]:
     f, where = record.figures, record.provenance
     if "of_steps" not in f:
         return ()
-    drawn = (f"guidance {f.get('guidance')}", f"{f.get('pairs')} pairs", f"seed {where.seed}", f"batch {where.batch}")
+    drawn = (f"guidance {f.get('guidance')}", f"seed {where.seed}", f"batch {where.batch}")
     return (*drawn, where.machine, f"threads: {where.threads}", where.dtype)
 
 

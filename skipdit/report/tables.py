@@ -32,7 +32,7 @@ def tables(records: Sequence[Record]) -> list[Table]:
     alike: dict[tuple[str, ...], list[Record]] = {}
     for record in rest:
         alike.setdefault(tuple(record.figures), []).append(record)
-    return compared + list(map(_plain, alike.values()))
+    return compared + [table for table in map(_plain, alike.values()) if len(table.headings) > 1]
 
 
 def front(told: Sequence[Point]) -> list[Point]:
@@ -70,7 +70,9 @@ def _plain(records: list[Record]) -> Table:
     shared = " ".join(each[0] for each in takewhile(lambda each: len(set(each)) == 1, words))
     rows = [[_own(r, shared), *(_cell(r.figures[name]) for name in names)] for r in records]
     notes = dict.fromkeys(map(_note, records))
-    return Table(shared.rstrip(":,") or "Others", ["", *names], rows, [False] * len(rows), "\n\n".join(notes))
+    return Table(
+        shared.removesuffix(" of").rstrip(":,") or "Others", ["", *names], rows, [False] * len(rows), "\n\n".join(notes)
+    )
 
 
 def _own(record: Record, shared: str) -> str:

@@ -102,8 +102,10 @@ def _undamaged(folder: Path) -> Iterator[None]:
 
     try:
         yield
+    except PermissionError:
+        raise
     except (*DAMAGE, SafetensorError) as error:
-        reason = str(error).split(". ")[0].split("\n")[0]
+        reason = f"{type(error).__name__}: " + str(error).split(". ")[0].split("\n")[0]
         raise ValueError(
             f"{folder} is damaged ({reason}): delete it, and --resume goes on from the one before"
         ) from error

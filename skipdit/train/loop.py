@@ -3,12 +3,12 @@
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import torch
 from accelerate import Accelerator
@@ -85,7 +85,7 @@ def train(
         accelerator.wait_for_everyone()
 
     clock = time.perf_counter()
-    with (run / "metrics.jsonl").open("a") as log:
+    with _log(run / "metrics.jsonl") as log:
         while step < recipe.steps and not _any(accelerator, stop() or time.monotonic() >= deadline):
             figures = _one_step(parts, path, data, recipe, step, stages)
             step, now = step + 1, time.perf_counter()
@@ -203,12 +203,23 @@ def plain_attention(device: torch.device) -> Any:
 def _begin(run: Path, resume: bool, about: dict[str, Any], model: Any) -> checkpoint.Resumed | None:
     """Make or reopen the run's folder; the checkpoint that it resumes from, if any."""
     run.mkdir(parents=True, exist_ok=True)
-    found, metrics = checkpoint.latest(run), run / "metrics.jsonl"
-    if not resume and (found or (metrics.exists() and metrics.stat().st_size)):  # empty: refused at its first step
+    found = checkpoint.latest(run)
+    if not resume and (found or (run / "metrics.jsonl").exists()):
         raise FileExistsError(f"{run} holds a run already: go on with it (--resume) or name another folder")
     if found:
         checkpoint.refuse_another(found.folder, about, model)
     return found
+
+
+@contextmanager
+def _log(metrics: Path) -> Iterator[TextIO]:
+    """To be added to; taken away where nothing was: a run that fails at its first step is none."""
+    try:
+        with metrics.open("a") as log:
+            yield log
+    finally:
+        if metrics.exists() and not metrics.stat().st_size:
+            metrics.unlink()
 
 
 def _cut_metrics(run: Path, start: checkpoint.Resumed | None) -> None:

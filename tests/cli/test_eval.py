@@ -107,7 +107,7 @@ def test_concept_accuracy_needs_labels(folder, emoji, tmp_path):
 def test_what_drawing_would_not_mend_is_refused_before(folder, tmp_path, monkeypatch, network):
     out = tmp_path / "drawn"
     draws = ("eval", "emoji-skip", folder, "--count", 4, "--steps", 1, "--out", out, "--metrics")
-    assert "psnr compare pairs, and" in call(*draws, "psnr", code=2).stderr
+    assert "pairs for psnr: " in call(*draws, "psnr", code=2).stderr
     drawn = ("eval", "emoji-skip", folder, "--steps", 1, "--metrics", "inception_score", "--out", tmp_path / "full")
     network("efficientnet")
     said(*drawn, "--count", 2)
@@ -141,7 +141,7 @@ def test_drawn_images_meet_pictures_of_their_size(tmp_path, network):
 
 def test_part_of_a_model(folder, tmp_path):
     done = call("eval", "emoji-skip", folder, "--count", 2, "--steps", 1, "--part", "1/2", "--out", tmp_path / "part")
-    assert "part 1/2 is empty, as 2 images are 1 shards of 256" in done.stderr
+    assert "part 1/2 is empty: 2 images are in parts 0 to 0" in done.stderr
     assert not list((tmp_path / "part").glob("images-?????.npz"))  # the only shard is the other's
 
 

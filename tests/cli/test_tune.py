@@ -72,7 +72,7 @@ def test_goals_are_one(said, message, tmp_path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (["--flops", 0.5, "-o", "plan"], "--out plan: a plan is known by its name"),
+        (["--flops", 0.5, "-o", "plan"], "plan: a plan is known by its name"),
         (["--flops", 0.5, "-o", "plan.png"], "let it end in .json"),
         (["--flops", 0.5, "--minutes", -1], "0.01"),
         (["--flops", 0.5, "-o", "setup.cfg/plan.json"], "setup.cfg"),
@@ -100,7 +100,7 @@ def test_ctrl_c_leaves_what_was_tried_and_the_same_command_goes_on(tmp_path):
     first.send_signal(signal.SIGINT)
     _, complaint = first.communicate(timeout=60)
     assert first.returncode == 130, complaint
-    assert "the same command goes on where it stopped" in complaint
+    assert "the same command starts again, with what is finished" in complaint
     assert not plan.exists()
     before = book.read_text().splitlines()
     subprocess.run(command, env=environment, check=True, capture_output=True)

@@ -163,7 +163,7 @@ def test_refusals(records, tmp_path):
         ("empty.jsonl", "there are no records"),
         ("other.json", "holds no records"),
         ("r.jsonl", "give its FILE.jsonl"),
-        ("b.png", r"b\.png, line 1"),
+        ("b.png", r"b\.png is no file of records"),
         ("list.jsonl", "list.jsonl holds no records: record 'm': its figures are a list"),
     ):
         with pytest.raises(ValueError, match=words):

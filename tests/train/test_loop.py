@@ -179,9 +179,13 @@ def test_a_senseless_recipe_is_refused_by_name(wrong):
         Recipe(**wrong)
 
 
-def test_metrics_that_are_damaged_are_named_and_empty_ones_are_no_run(tmp_path):
+def test_a_run_that_fails_at_its_first_step_is_none_and_damaged_metrics_are_named(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
-    metrics.touch()  # of a run that was refused at its first step
+    broken = model()
+    broken.pos_embed.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        train(broken, data(), recipe(steps=1), tmp_path)
+    assert not metrics.exists()
     train(model(), data(), recipe(steps=1), tmp_path)
     for damage in ("[}\n", "{}\n"):
         metrics.write_text(damage)
