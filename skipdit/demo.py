@@ -63,6 +63,7 @@ VIDEO = Twins(
     "demo-video",
 )
 
+FITTED = 3  # rounds by which the rivals' steps are chosen: one that something else disturbed doesn't count
 Progress = Callable[[int, int, str], None]  # (draws done, draws in all, what is drawn)
 
 
@@ -108,9 +109,9 @@ def demo(
         plain, skip = (from_pretrained(name).eval() for name in (twins.plain, twins.skip))
         full = [Row(twins.kind, plain, steps), Row(f"Skip-{twins.kind}", skip, steps)]
         cached = [Row(f"Skip-Cache, N = {n}", skip, steps, skip_cache(every=n, hi=HI)) for n in twins.every]
-        total = 3 * (1 + len(cached)) + (1 + repeats) * (2 + 2 * len(cached))
+        total = (1 + FITTED) * (1 + len(cached)) + (1 + repeats) * (2 + 2 * len(cached))
         timed = _timer(said, total, on_progress)
-        tried = timed([full[1], *cached], 2)
+        tried = timed([full[1], *cached], FITTED)
         fewer = [_fitted(full[1], row, ratio(tried[full[1].name], tried[row.name])) for row in cached]
         rows = [*full, *(row for pair in zip(cached, fewer, strict=True) for row in pair)]
         records = _records(rows, timed(rows, repeats), said)
