@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -123,6 +124,12 @@ PEERS: dict[str, tuple[str, Ready]] = {  # as it is spelled: (module, ready)
     f"cache-dit F1B1(every={EVERY})": ("cache_dit", cache_dit(1, 1)),
     f"SmoothCache(every={EVERY})": ("SmoothCache", smoothcache),
 }
+
+
+def version(name: str) -> str:
+    """A peer's package and its version, such as "cache-dit 1.5.3"."""
+    package = {"cache_dit": "cache-dit", "SmoothCache": "dit-smoothcache"}.get(PEERS[name][0], PEERS[name][0])
+    return f"{package} {metadata.version(package)}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from skipdit.bench.candidates import PEER, PLAIN, UNCACHED, Candidate, Setting
+from skipdit.bench.peers_here import version
 from skipdit.bench.turns import PeerTurn, PlainTurn, Turn
 from skipdit.catalog import parse
 from skipdit.core.flops import count_flops
@@ -88,7 +89,9 @@ class Rounds:
         own = self.plain_print if candidate.kind == PLAIN else ""
         key = {**setting.as_dict(), **asdict(candidate), "of_steps": setting.steps, "number": number, "rows": rows}
         key |= {"model": self.model_print, "plain": own, "figures": list(self.names)}
-        if files := files_print(candidate.policy):
+        if candidate.kind == PEER:
+            key["version"] = version(candidate.policy)
+        elif files := files_print(candidate.policy):
             key["files"] = files
         device = str(self.model.device)
         where = Provenance.here(self.model.dtype, setting.batch, candidate.steps, setting.seed, device)
