@@ -79,7 +79,7 @@ def test_the_sheet_has_a_row_for_each_record(made):
 def test_progress_counts_every_draw(made):
     _, result, told = made
     assert [done for done, _, _ in told] == list(range(1, len(told) + 1))
-    assert told[-1][0] == told[-1][1] == 3 * 3 + 2 * len(result["records"])
+    assert told[-1][0] == told[-1][1] == 4 * 3 + 2 * len(result["records"])
 
 
 def test_pictures_are_those_of_the_sampler(made):

@@ -71,7 +71,7 @@ def test_help_is_instant_and_imports_no_torch():
 
 def test_help_breaks_lines_where_the_terminal_ends():
     text = " ".join(CliRunner().invoke(app, ["eval", "--help"], env={"COLUMNS": "300"}).output.split("\n"))
-    assert "at random otherwise. Its images are kept in shards: the same command goes on" in text
+    assert "at random otherwise. Its images are kept in shards of 256: the same command" in text
 
 
 @pytest.mark.parametrize(
