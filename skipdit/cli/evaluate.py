@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, typed
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, flag, typed
 from skipdit.cli.scored import (
     ALONE,
     CLIPS,
@@ -99,7 +99,7 @@ def evaluate(
     import torch
 
     from skipdit.aside import writable
-    from skipdit.evaluate.generate import SHARD, Drawing, drawing_of, generate, labels_drawn
+    from skipdit.evaluate.generate import Drawing, drawing_of, generate, labels_drawn
     from skipdit.evaluate.images import open_images
 
     writable(save)
@@ -108,7 +108,7 @@ def evaluate(
     device = device_of(device)
     drawing = Drawing(policy or "", steps, guidance, seed, sampler, passes or "", batch)
     form = Form(size, frames, interval)
-    model = _model(images, [name for name in typed(ctx) if name in DRAWS], device)
+    model = _model(images, [flag(ctx, name) for name in typed(ctx) if name in DRAWS], device)
     if model is not None:
         form = _form_of(images, model.config, form)
     judged: Any = None if model else _opened(Path(images), form)
@@ -123,9 +123,10 @@ def evaluate(
             like, which, task = known and known.labelled, _part(part), bar.add_task("drawing", total=count)
             if not part:
                 check(taken, save, folder, labels_drawn(model, count, drawing, like), known, count)
-            generate(model, folder, count, drawing, like, which, lambda done, of: bar.update(task, completed=done))
+            shards = len(
+                generate(model, folder, count, drawing, like, which, lambda done, of: bar.update(task, completed=done))
+            )
             if part:
-                shards = -(-count // SHARD)
                 done = "is drawn" if which[0] < shards else f"is empty: {count} images are in parts 0 to {shards - 1}"
                 words = f"[bold]{folder}[/]: part {part} {done}; without --part the images are scored"
                 return err().print(words, soft_wrap=True)
@@ -150,8 +151,7 @@ def _model(images: str, drawing: list[str], device: str) -> Any:
     path = Path(images)
     if images not in shipped() and path.is_dir() and not (path / "config.json").is_file():
         if drawing:
-            option = "out" if drawing[0] == "folder" else drawing[0]
-            raise ValueError(f"--{option} is for a model that draws, and {images} is a folder: leave it out")
+            raise ValueError(f"{drawing[0]} is for a model that draws, and {images} is a folder: leave it out")
         return None
     model = ours(images).to(device)
     if model.config.in_channels != 3:

@@ -17,6 +17,11 @@ def typed(ctx: typer.Context) -> list[str]:
     return [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
 
 
+def flag(ctx: typer.Context, name: str) -> str:
+    """The option that sets a parameter, as it is typed: "--out" of a parameter called folder."""
+    return next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
+
+
 def device_of(said: str | None) -> str:
     """The device that was named, or else the one to take. Raises ValueError for one that isn't there."""
     import torch

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from skipdit.cli.options import typed
+from skipdit.cli.options import flag, typed
 from skipdit.train.recipe import Recipe
 
 FRAMES = 8  # of a clip, unless said
@@ -50,13 +50,14 @@ class Said:
     def __init__(self, ctx: typer.Context):
         self.values = dict(ctx.params)
         self.typed = set(typed(ctx))
+        self.flags = {name: flag(ctx, name) for name in self.values}
 
     def settled(self) -> dict[str, Any]:
         """Every option's value: as typed, else as the resumed run or the model to start from has it, or the default."""
         from skipdit.train import checkpoint
 
         if self.values["init"] is None and (lone := self.typed & {"init_style", "init_blocks"}):
-            raise ValueError(f"{_flag(min(lone))} says how to start from a model: name it with --init")
+            raise ValueError(f"{self.flags[min(lone)]} says how to start from a model: name it with --init")
         before = checkpoint.latest(self.values["run"]) if self.values["resume"] else None
         known: dict[str, Any] = {}
         if before:
@@ -70,7 +71,7 @@ class Said:
         if settings["frames"] is None and (settings["data"] / "clips.npz").exists():
             settings["frames"] = FRAMES
         if settings["frames"] is None and (lone := self.typed & {"temporal", "interval"}):
-            raise ValueError(f"{_flag(min(lone))} is for clips: say their --frames, or leave it out")
+            raise ValueError(f"{self.flags[min(lone)]} is for clips: say their --frames, or leave it out")
         if self.values["init"] and "depth" not in self.typed:
             settings["depth"] = len(numbered(settings["init_blocks"]) or range(settings["depth"]))
             if "frames" not in known and settings["frames"] and settings["temporal"] == Temporal.ATTENTION:
@@ -83,15 +84,11 @@ class Said:
         for name, value in self.values.items():
             if name not in self.typed or name in ("resume", "init", "init_style", "init_blocks", "dry_run"):
                 continue
-            flag = _flag(name)
+            said = self.flags[name]
             words += (
-                [flag] if value is True else [flag.replace("--", "--no-")] if value is False else [flag, str(value)]
+                [said] if value is True else [said.replace("--", "--no-")] if value is False else [said, str(value)]
             )
         return shlex.join([*words, "--resume"])
-
-
-def _flag(name: str) -> str:
-    return "--" + {"run": "out", "as_json": "json"}.get(name, name).replace("_", "-")
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:

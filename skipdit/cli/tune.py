@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, typed
+from skipdit.cli.options import Device, Guidance, Sampler, Threads, device_of, flag, typed
 from skipdit.cli.terminal import examples, out, print_json, progress
 
 
@@ -61,7 +61,7 @@ def tune(
     if plan.suffix != ".json":
         raise ValueError(f"{plan}: a plan is known by its name: let it end in .json")
     if checked and (other := [name for name in typed(ctx) if name not in CHECKS]):
-        raise ValueError(f"--check searches nothing, so --{other[0].replace('_', '-')} can't be had: leave it out")
+        raise ValueError(f"--check searches nothing, so {flag(ctx, other[0])} can't be had: leave it out")
     import matplotlib  # noqa: F401 (missing: said now, not after ten minutes)
     import torch
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from skipdit.catalog import near
@@ -279,6 +280,8 @@ def test_init_starts_from_a_model_of_the_same_sizes(photos, tmp_path):
 
 def test_the_command_that_goes_on_says_what_was_typed(photos, tmp_path):
     class Context:
+        command = get_command(app).commands["train"]
+
         def __init__(self):
             self.params = {"run": tmp_path / "a run", "learn_sigma": True, "steps": 3, "lr": 0.1, "resume": True}
 
