@@ -161,13 +161,14 @@ def seeds(seed: int | Sequence[int], y: Tensor, style: Tensor | None) -> list[in
 
 
 def _number(value: Label, names: Sequence[str] | None, count: int, what: str) -> int:
-    folded = {name.casefold(): i for i, name in enumerate(names or ())}
-    if isinstance(value, str) and value.casefold() in folded:  # first: a class may be called "7"
-        return folded[value.casefold()]
-    if isinstance(value, str) and not value.isdecimal():
-        if not names:
+    if isinstance(value, str):
+        folded = {name.casefold(): i for i, name in enumerate(names or ())}
+        if value.casefold() in folded:  # first: a class may be called "7"
+            return folded[value.casefold()]
+        if not value.isdecimal() and not names:
             raise ValueError(f"sample: this model has no {what} names: give a number from 0 to {count - 1}")
-        raise ValueError(f"unknown {what} {value!r}{near(value.casefold(), list(folded))}")
+        if not value.isdecimal():
+            raise ValueError(f"unknown {what} {value!r}{near(value.casefold(), list(folded))}")
     if not 0 <= int(value) < count:
         raise ValueError(f"{what} {value} is outside 0...{count - 1}")
     return int(value)

@@ -79,7 +79,7 @@ def _check(name: str, model: Any, settings: Sequence[Setting], policies: Sequenc
     for setting in settings:
         if setting.pairs < 1 or setting.batch < 1:
             raise ValueError(f"bench: pairs={setting.pairs} and batch={setting.batch} must be at least 1")
-        path_of(model.config.prediction, model.config.learn_sigma).scheduler(setting.sampler)
+        path_of(model.config.prediction, model.config.learn_sigma).scheduler(setting.sampler)  # or refused
         for policy in map(parse, policies):
             if hasattr(policy.when, "refuse"):  # a plan belongs to one sampler and number of steps
                 policy.when.refuse(setting.sampler, setting.steps)

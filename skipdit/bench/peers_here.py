@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
@@ -126,6 +127,7 @@ PEERS: dict[str, tuple[str, Ready]] = {  # as it is spelled: (module, ready)
 }
 
 
+@cache
 def version(name: str) -> str:
     """A peer's package and its version, such as "cache-dit 1.5.3"."""
     package = {"cache_dit": "cache-dit", "SmoothCache": "dit-smoothcache"}.get(PEERS[name][0], PEERS[name][0])
